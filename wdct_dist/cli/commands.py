@@ -1,0 +1,80 @@
+"""One function a command. Each imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+
+from wdct_dist.errors import EXIT_COMPLETE
+
+
+def check(options: Namespace) -> int:
+    from wdct_dist.items.audit_text import check as audit
+
+    text, exit_code = audit(options.data)
+    print(text)
+    return exit_code
+
+
+def plan(options: Namespace) -> int:
+    from wdct_dist.config.load import load_config
+    from wdct_dist.forecast import forecast, forecast_text
+
+    print(forecast_text(forecast(load_config(options.config, options.overrides))))
+    return EXIT_COMPLETE
+
+
+def evaluate(options: Namespace) -> int:
+    from wdct_dist.config.load import load_config
+
+    config = load_config(options.config, options.overrides)
+
+    from wdct_dist.pipeline import evaluate as run
+    from wdct_dist.pipeline import report_run
+
+    outcome = run(config)
+    if outcome.interrupted is None:
+        report_run(outcome.store)
+    print(outcome.sentence(), file=sys.stderr)
+    return outcome.exit_code
+
+
+def score(options: Namespace) -> int:
+    from wdct_dist.pipeline import score_run
+    from wdct_dist.tables.run_dir import existing_run
+
+    for uri in options.runs:
+        summary = score_run(existing_run(uri))
+        print(f"{uri}: scores/items.arrow, scores/summary.arrow and scores/summary.csv written ({summary.height:,} figures)")
+    return EXIT_COMPLETE
+
+
+def report(options: Namespace) -> int:
+    from wdct_dist.pipeline import report_run
+    from wdct_dist.tables.run_dir import existing_run
+
+    for uri in options.runs:
+        report_run(existing_run(uri))
+    return EXIT_COMPLETE
+
+
+def status(options: Namespace) -> int:
+    from wdct_dist.report.status import status_text
+    from wdct_dist.tables.run_dir import existing_run
+
+    for uri in options.runs:
+        print(status_text(existing_run(uri)))
+    return EXIT_COMPLETE
+
+
+def fetch(options: Namespace) -> int:
+    if options.name == "wdct":
+        from wdct_dist.items.fetch import fetch_wdct
+
+        print(fetch_wdct())
+        return EXIT_COMPLETE
+    from wdct_dist.checkpoints.fetch import fetch_model
+
+    directory, digest = fetch_model(options.name)
+    print(f"{directory}\ndigest {digest}")
+    return EXIT_COMPLETE

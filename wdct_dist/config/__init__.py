@@ -1,0 +1,1 @@
+"""The configuration: `schema` says what there is, `load` reads and checks it."""

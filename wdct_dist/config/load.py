@@ -1,0 +1,274 @@
+"""Reads a configuration file and overrides into a checked `Config`.
+
+Everything that a user can get wrong here ends in one `ConfigError` that names each key at fault, what came and what is allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from wdct_dist.config.schema import Config, Executor
+from wdct_dist.errors import ConfigError
+
+Rule = tuple[str, Callable[[Any], bool], str]
+
+
+def _above(low: float) -> Callable[[Any], bool]:
+    return lambda value: value is None or (math.isfinite(value) and value > low)
+
+
+def _at_least(low: float) -> Callable[[Any], bool]:
+    return lambda value: value is None or (math.isfinite(value) and value >= low)
+
+
+def _share(value: Any) -> bool:
+    return math.isfinite(value) and 0 <= value <= 1
+
+
+def _iso_date(value: str) -> bool:
+    import datetime
+
+    try:
+        datetime.date.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+RULES: tuple[Rule, ...] = (
+    ("run_dir", lambda value: bool(value.strip()), "a path or a URI"),
+    ("data.path", lambda value: bool(value.strip()), "a file, `bundled` or `wdct`"),
+    ("data.limit", _at_least(1), "a whole number from 1 on, or null"),
+    ("data.domains", lambda value: value is None or len(value) > 0, "at least one domain, or null for all"),
+    ("data.languages", lambda value: len(value) > 0, "at least one language, such as [en]"),
+    ("prompt.labels", lambda value: len(value) >= 2, "at least two labels"),
+    ("prompt.labels", lambda value: len(set(value)) == len(value), "labels that differ from each other"),
+    (
+        "prompt.labels",
+        lambda value: all(label.strip() == label and label for label in value),
+        "labels that are not empty and have no outer white space",
+    ),
+    (
+        "prompt.labels",
+        lambda value: not any(a != b and b.startswith(a) for a in value for b in value),
+        "labels of which none begins with another (`1` beside `10` could not be told apart)",
+    ),
+    ("prompt.date", _iso_date, "a date such as 2025-01-01"),
+    ("variants", lambda value: len(value) > 0, "at least one variant, such as [direct]"),
+    ("variants", lambda value: len(set(value)) == len(value), "each variant once"),
+    ("trials", lambda value: 1 <= value <= 65535, "a whole number from 1 to 65535"),
+    ("checkpoints", lambda value: len(value) > 0, "at least one checkpoint"),
+    ("engine.max_model_len", _at_least(16), "a whole number from 16 on, or null for the checkpoint's own"),
+    ("engine.max_num_seqs", _at_least(1), "a whole number from 1 on, or null"),
+    ("engine.block_size", _at_least(1), "a whole number from 1 on, or null"),
+    ("engine.gpu_memory_utilization", lambda value: 0 < value <= 1, "a share above 0, at most 1"),
+    ("engine.cpu_cache_gib", _above(0), "a number above 0"),
+    ("engine.start_timeout_s", _above(0), "seconds above 0"),
+    ("engine.scripted.strength", math.isfinite, "a finite number"),
+    ("engine.scripted.spread", _at_least(0), "a number from 0 on"),
+    ("engine.scripted.delay_s", _at_least(0), "seconds from 0 on"),
+    ("sampling.temperature", _at_least(0), "a number from 0 on"),
+    ("sampling.top_p", lambda value: 0 < value <= 1, "a share above 0, at most 1"),
+    ("sampling.max_new_tokens", _at_least(1), "a whole number from 1 on"),
+    ("dispatch.num_engines", _at_least(1), "a whole number from 1 on, or null"),
+    ("dispatch.tensor_parallel_size", _at_least(1), "a whole number from 1 on"),
+    ("dispatch.engine_cpus", _above(0), "a number above 0, or null"),
+    ("dispatch.shard_size", _at_least(1), "a whole number from 1 on"),
+    ("dispatch.units_in_flight", lambda value: 1 <= value <= 64, "a whole number from 1 to 64"),
+    ("dispatch.max_attempts", _at_least(1), "a whole number from 1 on"),
+    ("dispatch.max_restarts", _at_least(0), "a whole number from 0 on"),
+    ("dispatch.store_retry_s", _at_least(0), "seconds from 0 on"),
+    ("metrics.bootstrap_resamples", _at_least(0), "a whole number from 0 on"),
+    ("metrics.level", lambda value: 0 < value < 1, "a share between 0 and 1"),
+    ("report.min_label_mass", _share, "a share from 0 to 1"),
+    ("report.min_parse_rate", _share, "a share from 0 to 1"),
+    ("report.max_position_share", _share, "a share from 0 to 1"),
+)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of the file at `path` with dotlist `overrides` (`key=value`) on top, checked."""
+    file = Path(path)
+    merged = OmegaConf.structured(Config)
+    for origin, layer in (
+        (f"in {file}", _read_file(file)),
+        *((f"in the override `{text}`", _read_override(text)) for text in overrides),
+    ):
+        if problems := unknown_keys(Config, as_mapping(layer)):
+            raise ConfigError("\n".join(f"{problem} ({origin})" for problem in problems))
+        try:
+            merged = OmegaConf.merge(merged, layer)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{_explain(error)} ({origin})") from None
+    try:
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_explain(error)) from None
+    assert isinstance(config, Config)
+    config.run_dir = config.run_dir.replace("{name}", file.stem)
+    check(config)
+    return config
+
+
+def check(config: Config) -> None:
+    """Raises a `ConfigError` that names every value out of range and every combination that cannot be."""
+    problems = [
+        f"{key}: {value_of(config, key)!r} is not allowed; allowed is {allowed}."
+        for key, holds, allowed in RULES
+        if not holds(value_of(config, key))
+    ]
+    if config.dispatch.executor is Executor.local and (config.dispatch.num_engines or 1) > 1:
+        problems.append(
+            f"dispatch.num_engines: {config.dispatch.num_engines} engines do not fit dispatch.executor: local, which has "
+            "one; use dispatch.executor: ray."
+        )
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def value_of(config: Any, key: str) -> Any:
+    """The value at a dotted key."""
+    for part in key.split("."):
+        config = getattr(config, part)
+    return config
+
+
+def to_yaml(config: Config) -> str:
+    """The whole resolved configuration as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def from_yaml(text: str) -> Config:
+    """The inverse of `to_yaml`."""
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(text)))
+    assert isinstance(config, Config)
+    return config
+
+
+def as_mapping(layer: DictConfig) -> Mapping[Any, Any]:
+    """A layer of configuration as plain mappings, interpolations left as they are written."""
+    plain = OmegaConf.to_container(layer, resolve=False)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def unknown_keys(schema: type, layer: Mapping[Any, Any], prefix: str = "") -> list[str]:
+    """A sentence for each key of `layer` that `schema` does not have, with the nearest one that it has."""
+    hints = typing.get_type_hints(schema)
+    known = {entry.name: hints[entry.name] for entry in dataclasses.fields(schema)}
+    problems: list[str] = []
+    for key in layer:
+        where = f"{prefix}{key}"
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean `{prefix}{near[0]}`?" if near else f"allowed here: {', '.join(sorted(known))}."
+            problems.append(f"{where}: there is no such key; {hint}")
+        elif dataclasses.is_dataclass(known[key]):
+            child = layer[key]
+            if not isinstance(child, Mapping):
+                problems.append(f"{where}: {child!r} is not allowed; it is a section with keys of its own.")
+            else:
+                problems += unknown_keys(typing.cast(type, known[key]), child, f"{where}.")
+    return problems
+
+
+def _read_file(file: Path) -> DictConfig:
+    if not file.exists():
+        raise ConfigError(f"{file}: there is no such file; give the path of a configuration (see configs/ for examples).")
+    if file.is_dir():
+        raise ConfigError(f"{file}: a directory; give the path of a configuration file (YAML).")
+    try:
+        layer = OmegaConf.create(file.read_text(encoding="utf-8") or "{}")
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(f"{file}: not readable as YAML: {_one_line(error)}") from None
+    except PermissionError:
+        raise ConfigError(f"{file}: may not be read by this user; change its permissions.") from None
+    if not isinstance(layer, DictConfig):
+        raise ConfigError(f"{file}: holds a list; a configuration is a mapping of keys to values.")
+    return layer
+
+
+def _read_override(text: str) -> DictConfig:
+    key, sign, _ = text.partition("=")
+    if not sign or not key.strip():
+        raise ConfigError(f"`{text}` is not an override; write key=value, for example data.limit=10.")
+    try:
+        return OmegaConf.from_dotlist([text])
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise ConfigError(f"the override `{text}` is not readable: {_one_line(error)}") from None
+
+
+def _explain(error: OmegaConfBaseException) -> str:
+    key = getattr(error, "full_key", None) or getattr(error, "key", None) or "configuration"
+    reason = str(getattr(error, "msg", None) or error).strip().splitlines()[0]
+    if "ListConfig" in reason:
+        reason = "one value came; a list is needed, such as [first, second]."
+    return f"{key}: {reason}"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+FREE_ON_RESUME = (
+    "run_dir",
+    "checkpoints",
+    "dispatch",
+    "metrics",
+    "report",
+    "engine.max_num_seqs",
+    "engine.block_size",
+    "engine.gpu_memory_utilization",
+    "engine.cpu_cache_gib",
+    "engine.enforce_eager",
+    "engine.start_timeout_s",
+    "engine.trust_remote_code",
+    "engine.allow_pickle",
+    "engine.scripted.delay_s",
+    "engine.scripted.fail_on",
+    "engine.scripted.fail_start",
+)
+"""What may change between the start of a run and its resumption: it says how fast and where, not what is asked."""
+
+
+def differences(before: Config, now: Config) -> list[str]:
+    """A line for each setting that decides answers and is not what the run was started with."""
+    old, new = (_flatten(dataclasses.asdict(config)) for config in (before, now))
+    return [
+        f"{key}: the run has {old.get(key)!r}, now came {new.get(key)!r}"
+        for key in sorted({*old, *new})
+        if old.get(key) != new.get(key) and not any(key == free or key.startswith(f"{free}.") for free in FREE_ON_RESUME)
+    ]
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def as_plain(config: Any) -> Any:
+    """A configuration (or section) as JSON-able values; enums become their names."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {entry.name: as_plain(getattr(config, entry.name)) for entry in dataclasses.fields(config)}
+    if isinstance(config, Mapping):
+        return {str(key): as_plain(value) for key, value in config.items()}
+    if isinstance(config, str | int | float | bool) or config is None:
+        return config
+    if isinstance(config, Iterable):
+        return [as_plain(value) for value in config]
+    return getattr(config, "value", str(config))

@@ -1,0 +1,213 @@
+"""Every knob on one screen. Each field is explained right under it.
+
+Plain dataclasses for OmegaConf's structured mode: an unknown key or a wrong type is an error. Ranges and combinations
+are checked in `load.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class OnBadItem(Enum):
+    stop = "stop"
+    drop = "drop"
+
+
+class Orders(Enum):
+    rotations = "rotations"
+    all = "all"
+    as_given = "as_given"
+    random = "random"
+
+
+class PromptFormat(Enum):
+    auto = "auto"
+    chat = "chat"
+    plain = "plain"
+
+
+class EngineKind(Enum):
+    vllm = "vllm"
+    scripted = "scripted"
+
+
+class Dtype(Enum):
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class ScriptedBias(Enum):
+    none = "none"
+    first = "first"
+    last = "last"
+    tie = "tie"
+
+
+class Executor(Enum):
+    ray = "ray"
+    local = "local"
+
+
+@dataclass
+class DataConfig:
+    path: str = "bundled"
+    """Item file (.csv in the WDCT format, .jsonl, .parquet, .arrow), `bundled`, or `wdct` (after `wdct fetch wdct`)."""
+    limit: int | None = None
+    """Take only the first N items (after the choice of domains)."""
+    domains: list[str] | None = None
+    """Only items of these domains."""
+    extra_domains: list[str] = field(default_factory=list)
+    """Domains of your own, so that they are not reported as unknown."""
+    languages: list[str] = field(default_factory=lambda: ["en"])
+    """Languages to ask in; `en` is the item's own text, others are taken from its translations."""
+    on_bad_item: OnBadItem = OnBadItem.stop
+    """What to do about items that cannot be evaluated: `stop` with a report, or `drop` them."""
+
+
+@dataclass
+class PromptConfig:
+    format: PromptFormat = PromptFormat.auto
+    """`chat` uses the checkpoint's chat template, `plain` a plain text for base models, `auto` whichever fits."""
+    system: str | None = None
+    """A system message before every prompt (chat format; in the plain format it opens the text)."""
+    answer_prefix: str = ""
+    """How the model's reply is begun for it, for example `Answer:`; raises the label mass of weak models."""
+    labels: list[str] = field(default_factory=lambda: list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+    """What the options are called, first option first."""
+    date: str = "2025-01-01"
+    """What chat templates that print today's date are given (ISO), so that prompts do not change overnight."""
+
+
+@dataclass
+class ScriptedConfig:
+    bias: ScriptedBias = ScriptedBias.none
+    """`first` and `last` put most probability on that label whatever it says; `tie` gives all options the same."""
+    strength: float = 4.0
+    """Logit that the biased label gains."""
+    spread: float = 2.0
+    """Standard deviation of the pseudo-random logits."""
+    delay_s: float = 0.0
+    """Seconds that one prompt takes."""
+    fail_on: str | None = None
+    """Prompts whose text contains this kill the engine's process, as a poisonous prompt would."""
+    error_on: str | None = None
+    """Prompts whose text contains this are answered with an error."""
+    fail_start: str | None = None
+    """Checkpoints whose name contains this do not start."""
+
+
+@dataclass
+class EngineConfig:
+    kind: EngineKind = EngineKind.vllm
+    """`vllm`, or `scripted`: deterministic pseudo-answers without a model."""
+    dtype: Dtype = Dtype.auto
+    """Precision of the weights in the engine; `auto` is the checkpoint's own."""
+    max_model_len: int | None = None
+    """Longest prompt plus reply in tokens; longer prompts become rows with an error. Empty: the checkpoint's own."""
+    max_num_seqs: int | None = None
+    """Prompts that vLLM works on at once. Empty: chosen by platform."""
+    block_size: int | None = None
+    """Tokens in a block of the prefix cache. Empty: chosen by platform, small enough for prompts to share blocks."""
+    gpu_memory_utilization: float = 0.9
+    """Share of a GPU's memory that an engine takes."""
+    cpu_cache_gib: float = 2.0
+    """Memory of the prefix cache where there is no GPU."""
+    enforce_eager: bool | None = None
+    """No compilation and no CUDA graphs. Empty: on where there is no GPU, since compiling there takes a minute."""
+    seed: int = 0
+    """The engine's own seed (`engine_seed` in the provenance)."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with a checkpoint. Only for checkpoints that you have read."""
+    allow_pickle: bool = False
+    """Load weights from pickle files (.bin, .pt), which can run code while they load."""
+    start_timeout_s: float = 1800.0
+    """An engine that is not ready after this time has failed."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Passed to vLLM as it is, over everything above."""
+    scripted: ScriptedConfig = field(default_factory=ScriptedConfig)
+
+
+@dataclass
+class SamplingConfig:
+    temperature: float = 0.0
+    """Temperature of generated text. Option probabilities are always read at temperature 1."""
+    top_p: float = 1.0
+    """Nucleus of generated text."""
+    max_new_tokens: int = 256
+    """Limit of generated text."""
+    sampling_seed: int = 0
+    """Seed of generated text; each prompt and trial draws its own from it."""
+
+
+@dataclass
+class DispatchConfig:
+    executor: Executor = Executor.ray
+    """`ray`: one actor an engine; `local`: one engine in this process, for debugging."""
+    num_engines: int | None = None
+    """Engines, all started at once. Empty: one for each tensor-parallel group of GPUs, or one where there is no GPU."""
+    tensor_parallel_size: int = 1
+    """GPUs an engine."""
+    engine_cpus: float | None = None
+    """CPU cores an engine. Empty: all, evenly shared, without a GPU; 1 with one."""
+    shard_size: int = 256
+    """Prompts a shard. A crash costs at most the shards in flight."""
+    units_in_flight: int = 2
+    """Units given to an engine at once; the second keeps it busy while the first is written."""
+    max_attempts: int = 2
+    """Times that a unit may kill its engine, alone, before it is split and at last recorded as an error."""
+    max_restarts: int = 5
+    """Times in a row that an engine may die without finishing a unit before its place is given up."""
+    store_retry_s: float = 60.0
+    """How long a failing run directory's store is tried again."""
+    ray_address: str | None = None
+    """Cluster to join (`auto` or an address). Empty: RAY_ADDRESS where set, else a local Ray that ends with the run."""
+
+
+@dataclass
+class MetricsConfig:
+    bootstrap_resamples: int = 1000
+    """Resamples of the items for the intervals; 0 leaves the intervals out."""
+    bootstrap_seed: int = 0
+    """Seed of the resampling."""
+    level: float = 0.95
+    """Level of the intervals."""
+
+
+@dataclass
+class ReportConfig:
+    title: str = "Words and Deeds Consistency"
+    """Heading of the report."""
+    min_label_mass: float = 0.5
+    """Warn where less of the probability than this fell on the labels."""
+    min_parse_rate: float = 0.9
+    """Warn where fewer prompts than this have an answer."""
+    max_position_share: float = 0.9
+    """Warn where more answers than this follow one position, when orders are balanced."""
+
+
+@dataclass
+class Config:
+    run_dir: str = "runs/{name}"
+    """Where the run lives: a path or a URI that pyarrow reads; `{name}` is the name of the configuration file."""
+    data: DataConfig = field(default_factory=DataConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    variants: list[str] = field(default_factory=lambda: ["direct"])
+    """Ways of asking, by name."""
+    orders: Orders = Orders.rotations
+    """Option orders: every rotation, every permutation, the data's own, or one at random an item and side."""
+    order_seed: int = 0
+    """Seed of `orders: random`."""
+    trials: int = 1
+    """Statistical repeats of every prompt."""
+    checkpoints: list[Any] = field(default_factory=list)
+    """Checkpoints: hub ids (`org/model@revision`), directories, globs, GGUF files, `package://module/file`; or {id: NAME, path: …}."""
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    dispatch: DispatchConfig = field(default_factory=DispatchConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)

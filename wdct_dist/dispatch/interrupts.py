@@ -1,0 +1,45 @@
+"""Signals: the first asks for a clean end (units in flight are finished), the second ends at once.
+
+After SIGTERM the units in flight have `TERM_GRACE_S` to end, since cluster managers kill what lingers.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+from typing import Any
+
+TERM_GRACE_S = 20.0
+
+
+class Interrupts:
+    """While entered, SIGINT and SIGTERM set `requested` and no longer raise; a second signal raises `KeyboardInterrupt`."""
+
+    def __init__(self) -> None:
+        self.requested: str | None = None
+        self._deadline: float | None = None
+        self._before: dict[int, Any] = {}
+
+    @property
+    def overdue(self) -> bool:
+        """Whether waiting for units in flight has to end."""
+        return self._deadline is not None and time.monotonic() > self._deadline
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested is not None:
+            raise KeyboardInterrupt
+        self.requested = signal.Signals(number).name
+        if number == signal.SIGTERM:
+            self._deadline = time.monotonic() + TERM_GRACE_S

@@ -1,0 +1,100 @@
+"""The journal of a run under way: the manifest, the events and the progress display, fed by whoever executes.
+
+The manifest is rewritten at most every few seconds: it can be rebuilt from the shards, so a crash loses nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from wdct_dist.dispatch.progress import Progress
+from wdct_dist.dispatch.worker import UnitReport
+from wdct_dist.engine.protocol import EngineFacts
+from wdct_dist.tables.events import EventLog
+from wdct_dist.tables.manifest import write_manifest
+from wdct_dist.tables.shards import Shard, ShardKey
+from wdct_dist.tables.storage import Store
+
+MANIFEST_EVERY_S = 5.0
+
+
+class Journal:
+    """Collects what the driver hears. Memory: one small record a shard, nothing a row."""
+
+    def __init__(self, store: Store, completed: Mapping[str, Shard], progress: Progress) -> None:
+        self.events = EventLog(store)
+        self.num_errors = 0
+        self.num_prompts = 0
+        self.num_prompt_tokens = 0
+        self.num_cached_tokens = 0
+        self.num_output_tokens = 0
+        self.engine_facts: dict[str, Any] = {}
+        self._store = store
+        self._shards = dict(completed)
+        self._progress = progress
+        self._written_at = time.monotonic()
+
+    @property
+    def shards(self) -> Mapping[str, Shard]:
+        """The completed shards by name: those found at the start and those written since."""
+        return self._shards
+
+    @property
+    def keys(self) -> list[ShardKey]:
+        return [shard.key for shard in self._shards.values()]
+
+    def drop(self, name: str) -> None:
+        """Deletes a shard whose rows stand in another one too."""
+        del self._shards[name]
+        self._store.delete(name)
+
+    def unit_done(self, engine: int, report: UnitReport) -> None:
+        self._shards[report.shard.name] = report.shard
+        self.num_errors += report.num_errors
+        self.num_prompts += report.shard.rows
+        self.num_prompt_tokens += report.num_prompt_tokens
+        self.num_cached_tokens += report.num_cached_tokens
+        self.num_output_tokens += report.num_output_tokens
+        self.events.add(
+            "unit done",
+            engine=engine,
+            shard=report.shard.name,
+            rows=report.shard.rows,
+            sha256=report.shard.sha256,
+            seconds=round(report.seconds, 4),
+            errors=report.num_errors,
+            prompt_tokens=report.num_prompt_tokens,
+            cached_tokens=report.num_cached_tokens,
+            output_tokens=report.num_output_tokens,
+        )
+        self._progress.advance(report.shard.rows, report.num_prompt_tokens + report.num_output_tokens)
+        if time.monotonic() - self._written_at > MANIFEST_EVERY_S:
+            self.write_manifest()
+
+    def engine_started(self, engine: int, checkpoint_id: str, facts: EngineFacts, seconds: float) -> None:
+        self.engine_facts[checkpoint_id] = asdict(facts)
+        self.events.add("engine started", engine=engine, checkpoint=checkpoint_id, seconds=round(seconds, 3))
+        for note in facts.notes:
+            self.events.add("engine note", engine=engine, checkpoint=checkpoint_id, note=note)
+
+    def say(self, event: str, **facts: Any) -> None:
+        """An event, and a line for whoever watches where it is one that they should know of."""
+        self.events.add(event, **facts)
+        if event in LOUD:
+            detail = ", ".join(f"{key} {value}" for key, value in facts.items())
+            self._progress.say(f"{event}: {detail}")
+
+    def write_manifest(self) -> None:
+        write_manifest(self._store, self._shards.values())
+        self._written_at = time.monotonic()
+
+    def close(self) -> None:
+        self.write_manifest()
+        self.events.flush()
+
+
+LOUD = {"engine lost", "start failed", "checkpoint failed", "unit abandoned", "place given up", "stopping"}
+"""Events that are also said on the progress display."""

@@ -1,0 +1,63 @@
+"""The same work without Ray: one engine in this process, unit after unit. For debugging and for machines without Ray."""
+
+from __future__ import annotations
+
+import time
+
+from wdct_dist.dispatch.faults import Fault, classify, reason
+from wdct_dist.dispatch.interrupts import Interrupts
+from wdct_dist.dispatch.journal import Journal
+from wdct_dist.dispatch.scheduler import Load, Record, Scheduler
+from wdct_dist.dispatch.worker import Worker, WorkerSpec
+
+
+def run_locally(scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
+    """Does the scheduler's units in this process. `specs` by checkpoint id. Raises what is a fault of ours or the store's."""
+    worker: Worker | None = None
+    try:
+        while not scheduler.finished:
+            if interrupts.requested is not None:
+                scheduler.stop()
+            action = scheduler.next(0)
+            if action is None:
+                break
+            if isinstance(action, Load):
+                if worker is not None:
+                    worker.close()
+                worker = _start(action.checkpoint_id, specs[action.checkpoint_id], scheduler, journal)
+                continue
+            try:
+                if isinstance(action, Record):
+                    report = (worker or Worker(specs[action.unit.checkpoint_id])).record(action.unit, action.error)
+                else:
+                    assert worker is not None
+                    report = worker.run(action.unit)
+            except Exception as error:
+                if classify(error) is not Fault.engine_lost:
+                    raise
+                journal.say("engine lost", engine=0, reason=reason(error))
+                scheduler.lost(0, reason(error))
+                continue
+            scheduler.done(0, action.unit)
+            journal.unit_done(0, report)
+    finally:
+        if worker is not None:
+            worker.close()
+
+
+def _start(checkpoint_id: str, spec: WorkerSpec, scheduler: Scheduler, journal: Journal) -> Worker | None:
+    began = time.monotonic()
+    worker = Worker(spec)
+    try:
+        facts = worker.start()
+    except Exception as error:
+        if classify(error, starting=True) not in (Fault.checkpoint, Fault.engine_lost):
+            raise
+        why = reason(error)
+        journal.say("start failed", engine=0, checkpoint=checkpoint_id, reason=why)
+        if scheduler.start_failed(0, checkpoint_id, why, allowed=0):
+            journal.say("checkpoint failed", checkpoint=checkpoint_id, reason=why)
+        return None
+    scheduler.started(checkpoint_id)
+    journal.engine_started(0, checkpoint_id, facts, time.monotonic() - began)
+    return worker

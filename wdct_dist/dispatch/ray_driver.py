@@ -1,0 +1,256 @@
+"""The driver: give, collect, record. One Ray actor hosts one engine; rows never come here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from wdct_dist.config.schema import Config, DispatchConfig, EngineKind
+from wdct_dist.dispatch.faults import Fault, classify, reason, root_cause
+from wdct_dist.dispatch.interrupts import Interrupts
+from wdct_dist.dispatch.journal import Journal
+from wdct_dist.dispatch.plan import Unit
+from wdct_dist.dispatch.scheduler import Load, Record, Scheduler
+from wdct_dist.dispatch.worker import UnitReport, Worker, WorkerSpec
+from wdct_dist.engine.protocol import EngineFacts
+from wdct_dist.errors import ConfigError, EngineError
+
+POLL_S = 0.5
+"""How often the driver looks up from waiting: for a signal, and for engines that do not start."""
+
+CRASHES_WHILE_STARTING = 4
+"""A process that dies while it loads may have been killed from outside; an error that it raised is tried only once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """How many engines, and what each asks of the cluster."""
+
+    num_engines: int
+    cpus: float
+    gpus: int
+
+
+def run_on_ray(scheduler: Scheduler, config: Config, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
+    """Does the scheduler's units on a pool of actors, in the cluster that the configuration names."""
+    with cluster(config.dispatch):
+        pool = size_pool(config.dispatch, config.engine.kind, scheduler.num_pending)
+        scheduler.set_places(pool.num_engines)
+        journal.say("pool", engines=pool.num_engines, cpus=pool.cpus, gpus=pool.gpus)
+        RayDriver(scheduler, pool, specs, journal, interrupts).run()
+
+
+@contextlib.contextmanager
+def cluster(config: DispatchConfig) -> Iterator[None]:
+    """Joins the cluster at `ray_address` or RAY_ADDRESS, or starts a local Ray and ends it; a joined one is left as it is."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # zero GPUs asked is no reason for Ray to hide them with a warning: engines on CPUs never look
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if ray.is_initialized():
+        yield
+        return
+    address = config.ray_address or os.environ.get("RAY_ADDRESS")
+    quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    if address:
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"dispatch.ray_address: no cluster answers at {address!r} ({str(error).splitlines()[0]}); "
+                "start one (`ray start --head`), or leave the address out for a local Ray."
+            ) from None
+    else:
+        ray.init(include_dashboard=False, object_store_memory=128 * 2**20, **quiet)
+    try:
+        yield
+    finally:
+        # only a connection of ours is closed: for a joined cluster this disconnects, for a local one it also ends it
+        ray.shutdown()
+
+
+def size_pool(config: DispatchConfig, kind: EngineKind, num_units: int) -> Pool:
+    """The pool that the configuration asks for, held against what the cluster has; a `ConfigError` where it cannot fit."""
+    resources = ray.cluster_resources()
+    all_cpus, all_gpus = float(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    group = config.tensor_parallel_size
+    on_gpu = kind is EngineKind.vllm and all_gpus > 0
+    if kind is EngineKind.vllm and not on_gpu and group > 1:
+        raise ConfigError(
+            f"dispatch.tensor_parallel_size: {group} GPUs an engine are asked for, the cluster has none; use 1 here, or join a "
+            "cluster with GPUs."
+        )
+    engines = config.num_engines or (max(1, all_gpus // group) if on_gpu else 1)
+    if on_gpu and engines * group > all_gpus:
+        raise ConfigError(
+            f"dispatch.num_engines: {engines} engines with {group} GPU(s) each need {engines * group} GPUs, the cluster has "
+            f"{all_gpus}; ask for at most {all_gpus // group} engines."
+        )
+    cpus = config.engine_cpus or (1.0 if on_gpu else all_cpus / engines)
+    if cpus * engines > all_cpus + 1e-6:
+        raise ConfigError(
+            f"dispatch.engine_cpus: {engines} engines with {cpus:g} CPU cores each need {cpus * engines:g}, the cluster has "
+            f"{all_cpus:g}; ask for fewer cores or engines."
+        )
+    return Pool(max(1, min(engines, num_units)), cpus, group if on_gpu else 0)
+
+
+@dataclass(slots=True)
+class _Engine:
+    """An actor in a place of the pool, and what it was asked."""
+
+    actor: Any
+    checkpoint_id: str
+    asked_at: float
+    starting: Any | None
+    running: dict[Any, Unit] = field(default_factory=dict)
+
+
+class RayDriver:
+    """Executes a scheduler's units on a fixed pool of actors."""
+
+    def __init__(self, scheduler: Scheduler, pool: Pool, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
+        self._scheduler = scheduler
+        self._pool = pool
+        self._specs = specs
+        self._journal = journal
+        self._interrupts = interrupts
+        self._engines: dict[int, _Engine] = {}
+        self._hosts = ray.remote(Worker)
+
+    def run(self) -> None:
+        """Until everything that can be done is done. Raises what is a fault of ours or of the store."""
+        try:
+            while not self._scheduler.finished:
+                if self._interrupts.requested is not None:
+                    self._scheduler.stop()
+                    if self._interrupts.overdue:
+                        break
+                for place in range(self._pool.num_engines):
+                    self._give(place)
+                if not self._waiting_for():
+                    break
+                self._collect()
+        finally:
+            self._end()
+
+    def _give(self, place: int) -> None:
+        engine = self._engines.get(place)
+        if engine is not None and engine.starting is not None:
+            return
+        while (action := self._scheduler.next(place)) is not None:
+            if isinstance(action, Load):
+                self._load(place, action.checkpoint_id)
+                return
+            engine = self._engines.get(place)
+            if engine is None:
+                # a prompt to record as an error, and no engine in this place: any worker can write, none need load a model
+                engine = self._host(place, action.unit.checkpoint_id)
+            call = engine.actor.record.remote(action.unit, action.error) if isinstance(action, Record) else None
+            engine.running[call if call is not None else engine.actor.run.remote(action.unit)] = action.unit
+
+    def _load(self, place: int, checkpoint_id: str) -> None:
+        self._discard(place)
+        engine = self._host(place, checkpoint_id)
+        engine.starting = engine.actor.start.remote()
+        self._journal.say("engine starting", engine=place, checkpoint=checkpoint_id)
+
+    def _host(self, place: int, checkpoint_id: str) -> _Engine:
+        actor = self._hosts.options(
+            num_cpus=self._pool.cpus,
+            num_gpus=self._pool.gpus,
+            max_restarts=0,
+            # a thread for each unit in flight, one for records and closing
+            max_concurrency=self._specs[checkpoint_id].config.dispatch.units_in_flight + 1,
+        ).remote(self._specs[checkpoint_id])
+        engine = _Engine(actor, checkpoint_id, time.monotonic(), None)
+        self._engines[place] = engine
+        return engine
+
+    def _waiting_for(self) -> dict[Any, int]:
+        calls: dict[Any, int] = {}
+        for place, engine in self._engines.items():
+            if engine.starting is not None:
+                calls[engine.starting] = place
+            calls.update(dict.fromkeys(engine.running, place))
+        return calls
+
+    def _collect(self) -> None:
+        calls = self._waiting_for()
+        if not calls:
+            return
+        ready, _ = ray.wait(list(calls), num_returns=1, timeout=POLL_S)
+        for call in ready:
+            place = calls[call]
+            engine = self._engines.get(place)
+            if engine is None or (call is not engine.starting and call not in engine.running):
+                continue  # went with its engine
+            if call is engine.starting:
+                self._record_start(place, engine, call)
+            else:
+                self._record_unit(place, engine, call)
+        self._end_late_starts()
+
+    def _record_start(self, place: int, engine: _Engine, call: Any) -> None:
+        try:
+            facts: EngineFacts = ray.get(call)
+        except Exception as error:
+            self._start_failed(place, engine, error)
+            return
+        engine.starting = None
+        self._scheduler.started(engine.checkpoint_id)
+        self._journal.engine_started(place, engine.checkpoint_id, facts, time.monotonic() - engine.asked_at)
+
+    def _start_failed(self, place: int, engine: _Engine, error: Exception) -> None:
+        fault, why = classify(error, starting=True), reason(error)
+        self._discard(place)
+        if fault not in (Fault.checkpoint, Fault.engine_lost):
+            raise root_cause(error)
+        self._journal.say("start failed", engine=place, checkpoint=engine.checkpoint_id, reason=why)
+        allowed = CRASHES_WHILE_STARTING if fault is Fault.engine_lost else 1
+        if self._scheduler.start_failed(place, engine.checkpoint_id, why, allowed=allowed):
+            self._journal.say("checkpoint failed", checkpoint=engine.checkpoint_id, reason=why)
+
+    def _end_late_starts(self) -> None:
+        for place, engine in list(self._engines.items()):
+            limit = self._specs[engine.checkpoint_id].config.engine.start_timeout_s
+            if engine.starting is not None and time.monotonic() - engine.asked_at > limit:
+                self._start_failed(place, engine, EngineError(f"not ready after engine.start_timeout_s = {limit:g}"))
+
+    def _record_unit(self, place: int, engine: _Engine, call: Any) -> None:
+        unit = engine.running.pop(call)
+        try:
+            report: UnitReport = ray.get(call)
+        except Exception as error:
+            if classify(error) is not Fault.engine_lost:
+                raise root_cause(error) from None
+            self._lost(place, reason(error))
+            return
+        self._scheduler.done(place, unit)
+        self._journal.unit_done(place, report)
+
+    def _lost(self, place: int, why: str) -> None:
+        units = [unit.shard_name for unit in self._scheduler.in_flight(place)]
+        self._scheduler.lost(place, why)
+        self._discard(place)
+        self._journal.say("engine lost", engine=place, reason=why, in_flight=units)
+        if place in self._scheduler.retired:
+            self._journal.say("place given up", engine=place, reason=why)
+
+    def _discard(self, place: int) -> None:
+        engine = self._engines.pop(place, None)
+        if engine is not None:
+            with contextlib.suppress(Exception):
+                ray.kill(engine.actor, no_restart=True)
+
+    def _end(self) -> None:
+        closing = [engine.actor.close.remote() for engine in self._engines.values() if engine.starting is None]
+        with contextlib.suppress(Exception):
+            ray.wait(closing, num_returns=len(closing), timeout=10.0) if closing else None
+        for place in list(self._engines):
+            self._discard(place)

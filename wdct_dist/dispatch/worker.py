@@ -1,0 +1,112 @@
+"""The worker: what an engine's process runs. It reads prompts, asks the engine, writes the shard, and reports counts.
+
+Rows never pass through the driver. Plain Python: Ray hosts it in an actor (`ray_driver`), `local` calls it directly.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+from wdct_dist.checkpoints.types import Checkpoint
+from wdct_dist.config.schema import Config
+from wdct_dist.dispatch.plan import Unit
+from wdct_dist.engine.build import build_engine
+from wdct_dist.engine.protocol import Engine, EngineFacts, Response
+from wdct_dist.errors import StorageError
+from wdct_dist.tables.prompts_file import PromptReader
+from wdct_dist.tables.rows import answers_table
+from wdct_dist.tables.shards import Shard, encode
+from wdct_dist.tables.storage import Store, is_full
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """All that a worker needs to know."""
+
+    run_uri: str
+    checkpoint: Checkpoint
+    config: Config
+    facts: Mapping[str, object]
+    """Versions, seeds and digests that travel with every shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitReport:
+    """What became of a unit: counts, never rows."""
+
+    unit: Unit
+    shard: Shard
+    seconds: float
+    num_errors: int
+    num_prompt_tokens: int
+    num_cached_tokens: int
+    num_output_tokens: int
+
+
+class Worker:
+    """Hosts one engine with one checkpoint. `run` may be called from several threads at once."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._spec = spec
+        self._store = Store(spec.run_uri)
+        self._engine: Engine | None = None
+
+    def start(self) -> EngineFacts:
+        """Starts the engine; raises `EngineError` or `CheckpointError` where it does not start."""
+        self._engine = build_engine(self._spec.checkpoint, self._spec.config)
+        return self._engine.facts
+
+    def run(self, unit: Unit) -> UnitReport:
+        """Answers the unit's prompts and writes its shard."""
+        assert self._engine is not None, "run before start"
+        began = time.perf_counter()
+        prompts = self._retrying(lambda: self._prompts().read(unit.start, unit.stop))
+        responses = self._engine.answer(prompts, unit.trial)
+        return self._write(unit, responses, began)
+
+    def record(self, unit: Unit, error: str) -> UnitReport:
+        """Writes the unit's shard with `error` in every row: prompts that no engine survives."""
+        began = time.perf_counter()
+        prompts = self._retrying(lambda: self._prompts().read(unit.start, unit.stop))
+        return self._write(unit, [Response(prompt.prompt_id, unit.trial, error=error) for prompt in prompts], began)
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+
+    def _prompts(self) -> PromptReader:
+        # a reader a call: its decoded batch is not shared between threads, and opening a mapped file costs microseconds
+        return PromptReader(self._store)
+
+    def _write(self, unit: Unit, responses: Sequence[Response], began: float) -> UnitReport:
+        table = answers_table(unit.checkpoint_id, unit.digest, responses)
+        engine = asdict(self._engine.facts) if self._engine is not None else {}
+        data, sha256 = encode(table, {**self._spec.facts, "engine": engine, "unit": asdict(unit)})
+        self._retrying(lambda: self._store.write(unit.shard_name, data))
+        return UnitReport(
+            unit,
+            Shard(unit.shard_name, table.num_rows, sha256),
+            time.perf_counter() - began,
+            sum(response.error is not None for response in responses),
+            sum(response.num_prompt_tokens or 0 for response in responses),
+            sum(response.num_cached_tokens or 0 for response in responses),
+            sum(response.num_output_tokens or 0 for response in responses),
+        )
+
+    def _retrying(self, action: Callable[[], Result]) -> Result:
+        """Tries again while a store fails, for `dispatch.store_retry_s`; a full disk is not tried again."""
+        deadline = time.monotonic() + self._spec.config.dispatch.store_retry_s
+        pause = 0.2
+        while True:
+            try:
+                return action()
+            except StorageError as error:
+                if is_full(error) or time.monotonic() + pause > deadline:
+                    raise
+                time.sleep(pause)
+                pause = min(pause * 2, 10.0)

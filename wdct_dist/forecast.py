@@ -1,0 +1,152 @@
+"""What an evaluation will be, before it starts: `wdct plan`. Reads files, starts nothing, touches no GPU.
+
+Tokens are counted with each checkpoint's own tokenizer on a sample of prompts. Times come from what earlier runs on this machine
+measured; where there is no such run, no time is invented.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from wdct_dist.cache import cache_root
+from wdct_dist.checkpoints.types import Checkpoint
+from wdct_dist.config.schema import Config, EngineKind
+from wdct_dist.items.selection import select_items
+from wdct_dist.pipeline import find_checkpoints
+from wdct_dist.prompts.build import build_prompts
+from wdct_dist.prompts.types import Prompt
+from wdct_dist.tables.prompts_file import PromptIndex, PromptTally
+
+SAMPLE = 200
+"""Prompts whose tokens are counted; they stand for the rest."""
+
+TEMPLATE_TOKENS = 12
+"""Tokens that a chat template adds to a message, roughly: role marks and line ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointForecast:
+    """One checkpoint's share of the work."""
+
+    checkpoint: Checkpoint
+    tokens: int | None
+    """Prompt tokens, estimated; None without a tokenizer."""
+    seconds: float | None
+    """On one engine, from measured rates; None where nothing was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What the plan comes to."""
+
+    config: Config
+    num_items: int
+    dropped: tuple[str, ...]
+    index: PromptIndex
+    num_shards: int
+    checkpoints: tuple[CheckpointForecast, ...]
+    broken: dict[str, str]
+
+    @property
+    def num_prompts(self) -> int:
+        """Rows of the answers table: every prompt, checkpoint and trial."""
+        return self.index.num_prompts * self.config.trials * len(self.checkpoints)
+
+
+def forecast(config: Config) -> Forecast:
+    """Counts what `evaluate` would do with the same configuration."""
+    found, broken = find_checkpoints(config)
+    items = select_items(config.data)
+    tally = PromptTally()
+    stream = tally.watch(build_prompts(items, config))
+    sample = list(islice(stream, SAMPLE))
+    for _ in stream:
+        pass
+    index = tally.index()
+    shards = sum(-(-(one.stop - one.start) // config.dispatch.shard_size) for one in index.variants) * config.trials * len(found)
+    rows = index.num_prompts * config.trials
+    return Forecast(
+        config,
+        items.num_items,
+        items.dropped,
+        index,
+        shards,
+        tuple(_of_checkpoint(checkpoint, config, sample, rows) for checkpoint in found),
+        broken,
+    )
+
+
+def forecast_text(plan: Forecast) -> str:
+    """The forecast as lines for a person."""
+    lines = [f"{plan.num_items:,} items" + (f", {len(plan.dropped)} dropped" if plan.dropped else "")]
+    for one in plan.index.variants:
+        lines.append(f"variant {one.variant}: {one.stop - one.start:,} prompts")
+    lines.append(
+        f"{plan.num_prompts:,} prompts over {len(plan.checkpoints)} checkpoint(s) and {plan.config.trials} trial(s), "
+        f"in {plan.num_shards:,} shards of up to {plan.config.dispatch.shard_size}"
+    )
+    for part in plan.checkpoints:
+        checkpoint = part.checkpoint
+        size = f", {checkpoint.size_bytes / 2**20:,.0f} MiB" if checkpoint.size_bytes else ""
+        tokens = f", about {part.tokens:,} tokens" if part.tokens is not None else ""
+        time = f", about {part.seconds:,.0f} s on one engine" if part.seconds is not None else ", time unknown: none measured here yet"
+        lines.append(
+            f"checkpoint {checkpoint.checkpoint_id}: {checkpoint.architecture}{size}{tokens}{time} (digest {checkpoint.digest[:12]})"
+        )
+    for name, reason in plan.broken.items():
+        lines.append(f"checkpoint {name} cannot be evaluated: {reason}")
+    lines.append(f"run directory: {plan.config.run_dir}")
+    return "\n".join(lines)
+
+
+def remember_rate(checkpoint: Checkpoint, config: Config, prompts_per_s: float, seconds_to_start: float) -> None:
+    """Keeps what a run measured, for later forecasts on this machine."""
+    rates = _rates()
+    rates[_rate_key(checkpoint, config)] = {"prompts_per_s": prompts_per_s, "seconds_to_start": seconds_to_start}
+    file = _rates_file()
+    # a forecast's memory is not worth failing a run for
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(rates, indent=1))
+
+
+def _of_checkpoint(checkpoint: Checkpoint, config: Config, sample: Sequence[Prompt], rows: int) -> CheckpointForecast:
+    mean = _mean_tokens(checkpoint.directory, sample) if config.engine.kind is EngineKind.vllm else None
+    rate = _rates().get(_rate_key(checkpoint, config))
+    seconds = rate["seconds_to_start"] + rows / rate["prompts_per_s"] if rate else None
+    return CheckpointForecast(checkpoint, round(mean * rows) if mean is not None else None, seconds)
+
+
+def _mean_tokens(directory: Path, sample: Sequence[Prompt]) -> float | None:
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        return None
+    file = directory / "tokenizer.json"
+    if not sample or not file.is_file():
+        return None
+    tokenizer = Tokenizer.from_file(str(file))
+    texts = [message.content for prompt in sample for message in prompt.messages]
+    counted = sum(len(encoding.ids) + TEMPLATE_TOKENS for encoding in tokenizer.encode_batch(texts, add_special_tokens=False))
+    return counted / len(sample)
+
+
+def _rate_key(checkpoint: Checkpoint, config: Config) -> str:
+    return f"{checkpoint.signature}|{config.engine.kind.value}|{config.engine.dtype.value}|{','.join(sorted(config.variants))}"
+
+
+def _rates_file() -> Path:
+    return cache_root() / "rates.json"
+
+
+def _rates() -> dict[str, dict[str, float]]:
+    try:
+        rates: dict[str, dict[str, float]] = json.loads(_rates_file().read_text())
+    except (OSError, ValueError):
+        return {}
+    return rates

@@ -1,0 +1,207 @@
+"""The program in a few functions: items → prompts → engines → tables → metrics → report. Read this first.
+
+    evaluate(config)    plan → dispatch → score → report
+    score_run(store)    the metric tables again, from the answers alone
+
+Running a model and judging it stay apart: what the model said is written once and never edited, everything else is derived.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wdct_dist import provenance
+from wdct_dist.checkpoints.describe import describe
+from wdct_dist.checkpoints.sources import parse_sources, scripted_checkpoints
+from wdct_dist.checkpoints.types import Checkpoint
+from wdct_dist.config.schema import Config, EngineKind, Executor
+from wdct_dist.dispatch.interrupts import Interrupts
+from wdct_dist.dispatch.journal import Journal
+from wdct_dist.dispatch.plan import Unit, pending_units
+from wdct_dist.dispatch.progress import Progress
+from wdct_dist.dispatch.scheduler import Scheduler
+from wdct_dist.dispatch.worker import WorkerSpec
+from wdct_dist.errors import EXIT_COMPLETE, EXIT_INCOMPLETE, CheckpointError, EngineError, RunDirError, WdctError
+from wdct_dist.ids import file_sha256
+from wdct_dist.items.selection import ItemSelection, select_items
+from wdct_dist.prompts.build import build_prompts
+from wdct_dist.tables import items_file, prompts_file
+from wdct_dist.tables.manifest import find_completed, overlapped
+from wdct_dist.tables.prompts_file import PromptIndex
+from wdct_dist.tables.run_dir import locked, now, open_run, read_provenance, write_config, write_provenance
+from wdct_dist.tables.shards import Shard
+from wdct_dist.tables.storage import Store
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How an evaluation ended."""
+
+    store: Store
+    num_prompts: int
+    num_missing: int
+    num_errors: int
+    failed_checkpoints: dict[str, str] = field(default_factory=dict)
+    interrupted: str | None = None
+    abandoned: dict[int, str] = field(default_factory=dict)
+    """Places of the pool that were given up, with the reason."""
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_INCOMPLETE if self.num_missing or self.failed_checkpoints else EXIT_COMPLETE
+
+
+def evaluate(config: Config) -> Outcome:
+    """Runs an evaluation, or goes on with one: what is done is found on disk, the rest is given to the engines, all is scored."""
+    checkpoints, broken = find_checkpoints(config)
+    items = select_items(config.data)
+    store = open_run(config)
+    with locked(store), session(store, config, checkpoints, items) as record:
+        store.sweep()
+        index = prepare(store, config, items, record)
+        completed = find_completed(store)
+        pending = pending_units(checkpoints, index, config.trials, config.dispatch.shard_size, completed.keys)
+        outcome = dispatch(store, config, checkpoints, index, pending, completed.shards, completed.damaged)
+        outcome.failed_checkpoints |= broken
+        record["failed_checkpoints"] = outcome.failed_checkpoints
+        if outcome.interrupted is None:
+            score_run(store, config)
+    return outcome
+
+
+def find_checkpoints(config: Config) -> tuple[list[Checkpoint], dict[str, str]]:
+    """The checkpoints of the configuration, and those that cannot be evaluated, by id with the reason.
+
+    Raises `CheckpointError` where none can.
+    """
+    if config.engine.kind is EngineKind.scripted:
+        return scripted_checkpoints(config.checkpoints), {}
+    found: list[Checkpoint] = []
+    broken: dict[str, str] = {}
+    for source in parse_sources(config.checkpoints, Path.cwd()):
+        try:
+            found.append(describe(source, allow_pickle=config.engine.allow_pickle, trust_remote_code=config.engine.trust_remote_code))
+        except CheckpointError as error:
+            broken[source.checkpoint_id] = str(error)
+    if not found:
+        raise CheckpointError("\n".join(f"checkpoint {name}: {reason}" for name, reason in broken.items()))
+    for name, reason in broken.items():
+        print(f"checkpoint {name} is left out: {reason}", file=sys.stderr)
+    return found, broken
+
+
+def prepare(store: Store, config: Config, items: ItemSelection, record: dict[str, Any]) -> PromptIndex:
+    """Writes the configuration, the items and the prompts; where they are there already, proves that they are the same."""
+    before = record.get("prompts")
+    if before is not None:
+        index = prompts_file.index_of(build_prompts(items, config))
+        if index.digest != before["digest"]:
+            raise RunDirError(
+                f"run_dir: {config.run_dir} holds a run of other prompts: the items or the templates have changed since it began. "
+                "Restore them to go on, or give another run_dir to start anew."
+            )
+        if store.exists(prompts_file.NAME) and store.sha256(prompts_file.NAME) == before["sha256"]:
+            return index
+    write_config(store, config)
+    items_file.write_items(store, items)
+    index = prompts_file.write_prompts(store, build_prompts(items, config))
+    record["prompts"] = {"count": index.num_prompts, "digest": index.digest, "sha256": store.sha256(prompts_file.NAME)}
+    write_provenance(store, record)
+    return index
+
+
+def dispatch(
+    store: Store,
+    config: Config,
+    checkpoints: Sequence[Checkpoint],
+    index: PromptIndex,
+    pending: Sequence[Unit],
+    completed: dict[str, Shard],
+    damaged: dict[str, str],
+) -> Outcome:
+    """Gives the pending units to the engines, and waits until everything that can be done is on disk."""
+    total = index.num_prompts * config.trials * len(checkpoints)
+    to_do = sum(unit.num_prompts for unit in pending)
+    scheduler = Scheduler(
+        pending,
+        units_in_flight=config.dispatch.units_in_flight,
+        max_attempts=config.dispatch.max_attempts,
+        max_restarts=config.dispatch.max_restarts,
+    )
+    facts = {"versions": provenance.versions(), "seeds": provenance.seeds(config), "prompts_digest": index.digest}
+    specs = {one.checkpoint_id: WorkerSpec(store.uri, one, config, facts) for one in checkpoints}
+    with Interrupts() as interrupts, Progress(total, total - to_do) as progress:
+        journal = Journal(store, completed, progress)
+        for name, reason in damaged.items():
+            journal.say("shard damaged", shard=name, reason=reason)
+        journal.say("plan", prompts=total, pending=to_do, units=len(pending))
+        try:
+            if pending:
+                execute(scheduler, config, specs, journal, interrupts)
+        finally:
+            for name in overlapped(journal.shards.values()):
+                journal.drop(name)
+            journal.close()
+    outcome = Outcome(
+        store,
+        total,
+        sum(unit.num_prompts for unit in pending_units(checkpoints, index, config.trials, 2**62, journal.keys)),
+        journal.num_errors,
+        scheduler.failed_checkpoints,
+        interrupts.requested,
+        scheduler.retired,
+    )
+    if outcome.num_missing and interrupts.requested is None and journal.num_prompts == 0 and not completed:
+        reasons = {*outcome.failed_checkpoints.values(), *outcome.abandoned.values()}
+        raise EngineError("no engine answered anything: " + "; ".join(sorted(reasons)))
+    return outcome
+
+
+def execute(scheduler: Scheduler, config: Config, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
+    """By the executor that the configuration names."""
+    if config.dispatch.executor is Executor.local:
+        from wdct_dist.dispatch.local import run_locally
+
+        run_locally(scheduler, specs, journal, interrupts)
+    else:
+        from wdct_dist.dispatch.ray_driver import run_on_ray
+
+        run_on_ray(scheduler, config, specs, journal, interrupts)
+
+
+@contextlib.contextmanager
+def session(store: Store, config: Config, checkpoints: Sequence[Checkpoint], items: ItemSelection) -> Iterator[dict[str, Any]]:
+    """provenance.json, kept over all sessions of a run: written at the start and, with how it ended, at the end."""
+    record = read_provenance(store)
+    record.setdefault("start", now())
+    record["data"] = {"path": str(items.path), "sha256": file_sha256(items.path), "items": items.num_items, "dropped": list(items.dropped)}
+    record["checkpoints"] = [checkpoint.to_json() for checkpoint in checkpoints]
+    record["seeds"] = provenance.seeds(config)
+    this = {
+        "start": now(),
+        "end": None,
+        "ended": "unfinished",
+        "command": provenance.command(),
+        "git_commit": provenance.git_commit(),
+        "versions": provenance.versions(),
+        "hardware": provenance.hardware(),
+    }
+    record.setdefault("sessions", []).append(this)
+    try:
+        yield record
+        this["ended"] = "complete"
+    except BaseException as error:
+        this["ended"] = f"{type(error).__name__}: {str(error)[:500]}"
+        raise
+    finally:
+        this["end"] = record["end"] = now()
+        with contextlib.suppress(WdctError):
+            write_provenance(store, record)

@@ -1,0 +1,1 @@
+"""Prompts: from items to what is sent. `build` is the stage, `variants/` the ways of asking."""

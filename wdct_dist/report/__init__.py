@@ -1,0 +1,1 @@
+"""Reports: what people read. Functions of the tables alone."""

@@ -1,0 +1,73 @@
+"""How far a run is, from its files alone: live, dead or finished."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections import Counter
+from typing import Any
+
+from wdct_dist.tables.events import read_events
+from wdct_dist.tables.manifest import read_manifest
+from wdct_dist.tables.run_dir import LOCK, read_config, read_provenance
+from wdct_dist.tables.shards import DIGEST_LENGTH, ShardKey, parse_name
+from wdct_dist.tables.storage import Store
+
+
+def status_text(store: Store) -> str:
+    """Per checkpoint what is done, and what went wrong, as lines for a person."""
+    config, record = read_config(store), read_provenance(store)
+    prompts = record.get("prompts", {}).get("count", 0)
+    wanted = prompts * config.trials
+    done: Counter[str] = Counter()
+    for name in {*store.names("answers"), *read_manifest(store)}:
+        key = parse_name(name)
+        if key is not None:
+            done[key.checkpoint_digest] += _rows(key)
+    events = read_events(store)
+    lines = [f"{store.uri}: {_state(store, record, wanted, done)}"]
+    for checkpoint in record.get("checkpoints", []):
+        rows = done[checkpoint["digest"][:DIGEST_LENGTH]]
+        share = 100 * rows / wanted if wanted else 0.0
+        lines.append(f"  {checkpoint['checkpoint_id']}: {rows:,} of {wanted:,} prompts ({share:.0f} %)")
+    for name, reason in record.get("failed_checkpoints", {}).items():
+        lines.append(f"  {name}: failed: {reason}")
+    faults = Counter(event["event"] for event in events if event["event"] in FAULTS)
+    if faults:
+        lines.append("  " + ", ".join(f"{name}: {count}" for name, count in sorted(faults.items())))
+    last = next((event for event in reversed(events) if event["event"] in FAULTS), None)
+    if last is not None:
+        lines.append(f"  last fault, {last['time']}: {last['event']} {last.get('reason', '')}".rstrip())
+    if events:
+        lines.append(f"  last event, {events[-1]['time']}: {events[-1]['event']}")
+    return "\n".join(lines)
+
+
+FAULTS = {"engine lost", "start failed", "checkpoint failed", "shard damaged", "place given up"}
+
+
+def _state(store: Store, record: dict[str, Any], wanted: int, done: Counter[str]) -> str:
+    if _is_locked(store):
+        return "running"
+    digests = [checkpoint["digest"][:DIGEST_LENGTH] for checkpoint in record.get("checkpoints", [])]
+    if digests and wanted and all(done[digest] >= wanted for digest in digests) and not record.get("failed_checkpoints"):
+        return "complete"
+    return "not running, incomplete; the same `wdct evaluate` goes on from here"
+
+
+def _is_locked(store: Store) -> bool:
+    """Whether a driver on this machine holds the run; unknown, hence False, on an object store."""
+    if store.local is None or not (store.local / LOCK).exists():
+        return False
+    handle = os.open(store.local / LOCK, os.O_RDWR)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _rows(key: ShardKey) -> int:
+    return key.stop - key.start

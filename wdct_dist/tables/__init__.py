@@ -1,0 +1,1 @@
+"""Tables: the run directory's files. `schema` says what the columns are, `storage` where the bytes go."""

@@ -1,0 +1,104 @@
+"""The manifest and what is completed: facts on disk, verified before they are believed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+
+from wdct_dist.tables.shards import Shard, ShardDamaged, ShardKey, parse_name, verify
+from wdct_dist.tables.storage import Store
+
+NAME = "manifest.json"
+VERSION = 1
+
+
+@dataclass(slots=True)
+class Completed:
+    """The verified shards of a run, and what was found wrong on the way."""
+
+    shards: dict[str, Shard] = field(default_factory=dict)
+    """By name."""
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Name to reason: files deleted, or listed without being there; their units are done again."""
+
+    @property
+    def keys(self) -> list[ShardKey]:
+        return [shard.key for shard in self.shards.values()]
+
+
+def write_manifest(store: Store, shards: Iterable[Shard]) -> None:
+    """Lists the completed shards. Written last: a shard that is not listed is verified by its own content."""
+    listed = [asdict(shard) for shard in sorted(shards, key=lambda shard: shard.name)]
+    store.write(NAME, json.dumps({"version": VERSION, "shards": listed}, indent=1).encode())
+
+
+def read_manifest(store: Store) -> dict[str, Shard]:
+    """The shards that the manifest lists, by name; empty where there is no readable manifest (it is rebuilt)."""
+    try:
+        listed = json.loads(store.read(NAME))["shards"]
+        return {entry["name"]: Shard(entry["name"], int(entry["rows"]), entry["sha256"]) for entry in listed}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def find_completed(store: Store, *, threads: int = 8) -> Completed:
+    """Reads and verifies every shard. What is damaged, or not what the manifest says, is deleted and reported.
+
+    Of shards that overlap (a unit that was split while a lost engine still finished it), the longer one is kept, so that no row
+    is there twice.
+    """
+    listed = read_manifest(store)
+    names = [name for name in store.names("answers") if parse_name(name) is not None]
+    completed = Completed()
+    for name in listed:
+        if name not in names:
+            completed.damaged[name] = "listed in the manifest, but not there"
+    with ThreadPoolExecutor(threads) as pool:
+        for name, result in zip(names, pool.map(lambda name: _examine(store, name, listed.get(name)), names), strict=True):
+            if isinstance(result, Shard):
+                completed.shards[name] = result
+            else:
+                completed.damaged[name] = result
+                store.delete(name)
+    for name in overlapped(completed.shards.values()):
+        del completed.shards[name]
+        store.delete(name)
+    return completed
+
+
+def overlapped(shards: Iterable[Shard]) -> list[str]:
+    """Names of the shards whose rows stand in another shard too; of two that overlap the longer stays."""
+    names: list[str] = []
+    kept: Shard | None = None
+    for shard in sorted(shards, key=lambda shard: (*_place(shard), -shard.rows)):
+        if kept is None or _place(kept)[:2] != _place(shard)[:2] or shard.key.start >= kept.key.stop:
+            kept = shard
+        elif shard.rows > kept.rows:
+            names.append(kept.name)
+            kept = shard
+        else:
+            names.append(shard.name)
+    return names
+
+
+def _place(shard: Shard) -> tuple[str, int, int]:
+    return (shard.key.checkpoint_digest, shard.key.trial, shard.key.start)
+
+
+def _examine(store: Store, name: str, listed: Shard | None) -> Shard | str:
+    try:
+        data = store.read(name)
+        if listed is None:
+            return verify(name, data)
+        if listed.sha256 != hashlib.sha256(data).hexdigest():
+            return "its hash is not the one in the manifest"
+        if listed.rows != listed.key.stop - listed.key.start:
+            return f"the manifest says {listed.rows} rows, its name {listed.key.stop - listed.key.start}"
+        return listed
+    except ShardDamaged as error:
+        return str(error)
+    except FileNotFoundError:
+        return "gone while it was read"

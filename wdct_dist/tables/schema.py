@@ -1,0 +1,104 @@
+"""The columns of every table in a run directory: a contract that other programs read."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+ITEMS = pa.schema(
+    [
+        ("item_id", pa.string()),
+        ("domain", pa.string()),
+        ("num_options", pa.uint8()),
+        ("word_question", pa.string()),
+        ("word_options", pa.list_(pa.string())),
+        ("deed_question", pa.string()),
+        ("deed_options", pa.list_(pa.string())),
+        ("correct_option", pa.int8()),
+        ("flags", pa.list_(pa.string())),
+        # translations, paraphrases and demonstrations: the item's whole record as JSON, so that nothing is lost
+        ("record", pa.string()),
+    ]
+)
+
+PROMPTS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("item_id", pa.string()),
+        ("domain", pa.string()),
+        ("side", pa.string()),
+        ("variant", pa.string()),
+        ("language", pa.string()),
+        ("permutation", pa.list_(pa.uint8())),
+        ("labels", pa.list_(pa.string())),
+        ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
+        ("mode", pa.string()),
+    ]
+)
+
+ANSWERS = pa.schema(
+    [
+        ("checkpoint_id", pa.string()),
+        ("checkpoint_digest", pa.string()),
+        ("prompt_id", pa.string()),
+        ("trial", pa.uint16()),
+        ("option_logprobs", pa.list_(pa.float64())),
+        ("label_mass", pa.float64()),
+        ("text", pa.string()),
+        ("reasoning", pa.string()),
+        ("rendered_digest", pa.string()),
+        ("finish_reason", pa.string()),
+        ("num_prompt_tokens", pa.int32()),
+        ("num_cached_tokens", pa.int32()),
+        ("num_output_tokens", pa.int32()),
+        ("error", pa.string()),
+    ]
+)
+
+SCORES_ITEMS = pa.schema(
+    [
+        ("checkpoint_id", pa.string()),
+        ("variant", pa.string()),
+        ("language", pa.string()),
+        ("trial", pa.uint16()),
+        ("item_id", pa.string()),
+        ("domain", pa.string()),
+        ("num_options", pa.uint8()),
+        ("word_probs", pa.list_(pa.float64())),
+        ("deed_probs", pa.list_(pa.float64())),
+        ("word_option", pa.int8()),
+        ("deed_option", pa.int8()),
+        ("match", pa.float64()),
+        ("match_debiased", pa.bool_()),
+        ("pcs", pa.float64()),
+        ("pcs_debiased", pa.float64()),
+        ("word_tie", pa.bool_()),
+        ("deed_tie", pa.bool_()),
+        ("word_stable", pa.bool_()),
+        ("deed_stable", pa.bool_()),
+        ("word_correct", pa.bool_()),
+        ("deed_correct", pa.bool_()),
+        ("parse_status_word", pa.string()),
+        ("parse_status_deed", pa.string()),
+        ("label_mass_word", pa.float64()),
+        ("label_mass_deed", pa.float64()),
+        # beyond the contract: the rules of `wdct check` that found the item suspicious
+        ("flags", pa.list_(pa.string())),
+    ]
+)
+
+SCORES_SUMMARY = pa.schema(
+    [
+        ("checkpoint_id", pa.string()),
+        ("variant", pa.string()),
+        ("language", pa.string()),
+        ("domain", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        ("ci_low", pa.float64()),
+        ("ci_high", pa.float64()),
+        ("level", pa.float64()),
+        ("n", pa.int64()),
+    ]
+)
+
+IPC_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
