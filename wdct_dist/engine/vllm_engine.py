@@ -1,0 +1,600 @@
+"""vLLM as an engine. The only file that imports vLLM.
+
+vLLM is built and stepped in one thread of its own (the worker threads of its CPU kernels belong to the thread that started them).
+Calls of `answer` render and tokenise in their own threads and hand their prompts over; the engine's thread serves them in order of
+arrival, so that several calls share its batches and it never drains between them. A prompt is a little program (`_score`): it
+asks for one or more requests, is given their outputs, asks again or returns its response; it waits for no other prompt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import queue
+import re
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wdct_dist.checkpoints.types import Checkpoint
+from wdct_dist.config.schema import EngineConfig, PromptConfig, SamplingConfig
+from wdct_dist.engine.labels import LabelSpeller, LabelTrie, option_logprobs
+from wdct_dist.engine.protocol import EngineFacts, Response
+from wdct_dist.engine.render import Rendered, Renderer, rendered_digest
+from wdct_dist.errors import BadInput, ConfigError, EngineError
+from wdct_dist.ids import stable_hash
+from wdct_dist.prompts.types import Prompt
+
+SLICE = 256
+"""Prompts that a call renders before it hands them over: the engine works on the first while the next are rendered."""
+
+AHEAD = 256
+"""Requests given to vLLM beyond those that it works on at once: it never waits for us, and what it holds stays bounded."""
+
+MOST_IDS = 128
+"""Token ids whose logprobs vLLM reads for one request (`MAX_LOGPROB_TOKEN_IDS` in its sampling_params.py)."""
+
+CPU_BLOCK_SIZE = 32
+"""vLLM's own 128 on a CPU is longer than most of our prompts, which then never share a block. Multiples of 32 only."""
+
+CPU_MAX_NUM_SEQS = 64
+
+RESERVED = frozenset({"model", "tokenizer", "skip_tokenizer_init", "runner", "logprobs_mode"})
+"""What `engine.extra` may not set: it would change what is evaluated, or what a logprob is."""
+
+_PROCESS_HAS_ENGINE = threading.Lock()
+"""vLLM keeps process groups and its forward context in globals: a process has one engine at a time."""
+
+
+def start_vllm(
+    checkpoint: Checkpoint,
+    engine: EngineConfig,
+    prompt: PromptConfig,
+    sampling: SamplingConfig,
+    tensor_parallel_size: int,
+) -> VllmEngine:
+    """An engine that is ready to answer.
+
+    Raises `EngineError` with the cause in one line where vLLM does not start, `CheckpointError` where the chat template does not
+    work, `ConfigError` for what `engine.extra` may not set.
+    """
+    return VllmEngine(checkpoint, engine, prompt, sampling, tensor_parallel_size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """One request to vLLM."""
+
+    token_ids: list[int]
+    params: Any
+
+
+_Steps = Generator[list[_Ask], list[Any], Response]
+"""A prompt on its way: yields requests, is sent their `RequestOutput`s in the same order, returns the response."""
+
+_Answers = queue.SimpleQueue[tuple[int, Response] | EngineError]
+"""What a call of `answer` waits on: (place in the call, response), or why there will be none."""
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    """One prompt of one call, and the outputs that it waits for."""
+
+    prompt: Prompt
+    trial: int
+    steps: _Steps
+    place: int
+    answers: _Answers
+    outputs: list[Any] = field(default_factory=list)
+    num_awaited: int = 0
+    over: bool = False
+
+    def advance(self, outputs: list[Any] | None) -> list[_Request]:
+        """Hands over the outputs that the prompt asked for (None to begin); gives its next requests, none where it is answered."""
+        try:
+            asks = next(self.steps) if outputs is None else self.steps.send(outputs)
+        except StopIteration as end:
+            self.finish(end.value)
+            return []
+        except EngineError as error:  # of this prompt alone, such as a logprob that is no number
+            self.refuse(error)
+            return []
+        self.outputs = [None] * len(asks)
+        self.num_awaited = len(asks)
+        return [_Request(ask, self, slot) for slot, ask in enumerate(asks)]
+
+    def take(self, slot: int, output: Any) -> list[_Request]:
+        """Takes one output; the next requests once all have come."""
+        self.outputs[slot] = output
+        self.num_awaited -= 1
+        return self.advance(self.outputs) if self.num_awaited == 0 and not self.over else []
+
+    def refuse(self, error: Exception) -> None:
+        self.steps.close()
+        self.finish(Response(self.prompt.prompt_id, self.trial, error=_one_line(error)))
+
+    def finish(self, response: Response) -> None:
+        self.over = True
+        self.answers.put((self.place, response))
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One request of a task; its output goes to `slot` of the task's outputs."""
+
+    ask: _Ask
+    task: _Task
+    slot: int
+
+
+class VllmEngine:
+    """One checkpoint in vLLM, ready to answer. Made by `start_vllm`."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        engine: EngineConfig,
+        prompt: PromptConfig,
+        sampling: SamplingConfig,
+        tensor_parallel_size: int,
+    ) -> None:
+        if taken := RESERVED & engine.extra.keys():
+            raise ConfigError(f"engine.extra: {', '.join(sorted(taken))} cannot be set there; leave it out.")
+        if not _PROCESS_HAS_ENGINE.acquire(blocking=False):
+            raise EngineError("this process already has a vLLM engine and can have one at a time; close that one first.")
+        self._sampling = sampling
+        self._inbox: queue.SimpleQueue[list[_Task] | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()
+        self._open_calls: set[_Answers] = set()
+        self._failure: EngineError | None = None
+        self._params_of: dict[tuple[int, ...], Any] = {}
+        self._text_of: dict[int, str] = {}
+
+        started: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # a daemon: a process that ends without close() must not hang on its engine
+        self._thread = threading.Thread(
+            target=self._run, args=(checkpoint, engine, tensor_parallel_size, started), name="vllm-engine", daemon=True
+        )
+        self._thread.start()
+        try:
+            llm = started.get(timeout=engine.start_timeout_s)
+        except queue.Empty:
+            self._inbox.put(None)  # should it start after all, it ends at once
+            raise EngineError(
+                f"the engine for {checkpoint.checkpoint_id} was not ready after {engine.start_timeout_s:g} s; "
+                "allow more with engine.start_timeout_s, or see what it does with VLLM_LOGGING_LEVEL=INFO."
+            ) from None
+        if isinstance(llm, EngineError):
+            self._thread.join()
+            raise EngineError(f"the engine for {checkpoint.checkpoint_id} did not start: {llm}") from llm
+        try:
+            vllm_config = llm.llm_engine.vllm_config
+            self._most_prompt_tokens: int = vllm_config.model_config.max_model_len - 1
+            self._tokenizer = llm.get_tokenizer()
+            self._renderer = Renderer(self._tokenizer, prompt.format, prompt)
+            self._speller = LabelSpeller(self._tokenizer, self._renderer.encode, vllm_config.model_config.get_vocab_size())
+            self._facts = _facts(vllm_config, self._renderer.format.value)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def facts(self) -> EngineFacts:
+        return self._facts
+
+    def answer(self, prompts: Sequence[Prompt], trial: int) -> list[Response]:
+        """One response a prompt, in order. Safe to call from several threads at once.
+
+        A prompt that is too long, or that the template, the tokenizer or vLLM refuses, has `error`. A broken or closed engine raises
+        `EngineError`, for this call and all later ones.
+        """
+        answers: _Answers = queue.SimpleQueue()
+        with self._gate:
+            if self._failure is not None:
+                raise EngineError(str(self._failure)) from self._failure
+            self._open_calls.add(answers)
+        try:
+            responses: dict[int, Response] = {}
+            num_tasks = 0
+            for start in range(0, len(prompts), SLICE):
+                tasks = []
+                part = prompts[start : start + SLICE]
+                for place, (prompt, planned) in enumerate(zip(part, self._plan(part, trial), strict=True), start):
+                    if isinstance(planned, Response):
+                        responses[place] = planned
+                    else:
+                        tasks.append(_Task(prompt, trial, planned, place, answers))
+                self._inbox.put(tasks)
+                num_tasks += len(tasks)
+            for _ in range(num_tasks):
+                answered = answers.get()
+                if isinstance(answered, EngineError):
+                    raise EngineError(str(answered)) from answered
+                place, response = answered
+                responses[place] = response
+        finally:
+            with self._gate:
+                self._open_calls.discard(answers)
+        return [responses[place] for place in range(len(prompts))]
+
+    def close(self) -> None:
+        """Ends vLLM, its processes and its thread. Calls of `answer` that still wait raise `EngineError`."""
+        self._inbox.put(None)
+        self._thread.join()
+
+    # In the threads that call `answer`: what is to be asked.
+
+    def _plan(self, prompts: Sequence[Prompt], trial: int) -> list[_Steps | Response]:
+        """The steps of each prompt; for one that cannot be asked, its response."""
+        asked: list[tuple[Rendered, LabelTrie] | BadInput] = []
+        for prompt, rendered in zip(prompts, self._rendered(prompts), strict=True):
+            try:
+                asked.append(self._checked(prompt, rendered))
+            except BadInput as error:
+                asked.append(error)
+        # One list of ids for all requests of a slice where it fits, so that vLLM's batches are the same all through.
+        tries = {id(ask[1]): ask[1] for ask in asked if not isinstance(ask, BadInput)}.values()
+        common = tuple(sorted({token for trie in tries for read in trie.reads for token in read}))
+        return [
+            Response(prompt.prompt_id, trial, error=_one_line(ask))
+            if isinstance(ask, BadInput)
+            else self._score(prompt, trial, ask[0], ask[1], common)
+            for prompt, ask in zip(prompts, asked, strict=True)
+        ]
+
+    def _rendered(self, prompts: Sequence[Prompt]) -> list[Rendered | BadInput]:
+        try:
+            return list(self._renderer.render(prompts))
+        except BadInput as error:
+            if len(prompts) == 1:
+                return [error]
+            # the template refuses one of them: each by itself shows which
+            return [one for prompt in prompts for one in self._rendered([prompt])]
+
+    def _checked(self, prompt: Prompt, rendered: Rendered | BadInput) -> tuple[Rendered, LabelTrie]:
+        if isinstance(rendered, BadInput):
+            raise rendered
+        if prompt.mode != "score":
+            raise BadInput(f"the vLLM engine answers prompts of mode 'score'; this one's mode is {prompt.mode!r}.")
+        trie = self._speller.trie(rendered, prompt.labels)
+        num_tokens = len(rendered.token_ids) + len(trie.contexts[-1])
+        if num_tokens > self._most_prompt_tokens:
+            raise BadInput(
+                f"the prompt is too long: {num_tokens} tokens, where the engine takes {self._most_prompt_tokens} and one for "
+                "the reply; raise engine.max_model_len as far as the checkpoint allows, or shorten the item."
+            )
+        return rendered, trie
+
+    def _params(self, ids: tuple[int, ...], seed: int | None = None) -> Any:
+        """What a request reads: the logprobs of `ids` at its first token. With a `seed`, that token is sampled.
+
+        vLLM takes these from the log-softmax of the raw logits in float32, whatever the temperature. `logprobs` stays unset: it
+        would sort the vocabulary for its top tokens and be limited by `max_logprobs`.
+        """
+        from vllm import SamplingParams
+
+        if seed is None and ids in self._params_of:
+            return self._params_of[ids]
+        params = SamplingParams(
+            temperature=0.0 if seed is None else self._sampling.temperature,
+            top_p=1.0 if seed is None else self._sampling.top_p,
+            seed=seed,
+            max_tokens=1,
+            logprob_token_ids=list(ids),
+            flat_logprobs=True,
+            detokenize=False,
+        )
+        if seed is None:
+            self._params_of[ids] = params
+        return params
+
+    # In the engine's thread.
+
+    def _score(self, prompt: Prompt, trial: int, rendered: Rendered, trie: LabelTrie, common: tuple[int, ...]) -> _Steps:
+        """Option probabilities: read where the reply begins and then, for labels of several tokens, in the other contexts.
+
+        The text is the first token of the reply. Of the counts, the prompt's and the cached tokens are the first
+        request's; the output tokens are those of all requests.
+        """
+
+        def parts(context: int) -> list[tuple[int, ...]]:
+            ids = common if len(common) <= MOST_IDS else trie.reads[context]
+            return [ids[start : start + MOST_IDS] for start in range(0, len(ids), MOST_IDS)]
+
+        seed = None
+        if self._sampling.temperature > 0:
+            seed = int(stable_hash([self._sampling.sampling_seed, prompt.prompt_id, trial], length=8), 16)
+        token_ids = list(rendered.token_ids)
+        outputs = yield [_Ask(token_ids, self._params(ids, seed)) for ids in parts(0)]
+        first = outputs[0]
+        read = [_logprobs(outputs)]
+        later = [parts(context) for context in range(1, len(trie.contexts))]
+        if later:
+            more = yield [
+                _Ask([*token_ids, *path], self._params(ids)) for path, own in zip(trie.contexts[1:], later, strict=True) for ids in own
+            ]
+            outputs = [*outputs, *more]
+            rest = iter(more)
+            read += [_logprobs(list(itertools.islice(rest, len(own)))) for own in later]
+        options, mass = option_logprobs(trie, read, prompt.permutation)
+        reply = first.outputs[0]
+        return Response(
+            prompt_id=prompt.prompt_id,
+            trial=trial,
+            option_logprobs=options,
+            label_mass=mass,
+            text=self._text(reply.token_ids[0]),
+            rendered_digest=rendered_digest(rendered.token_ids),
+            finish_reason=reply.finish_reason,
+            num_prompt_tokens=len(token_ids),
+            num_cached_tokens=first.num_cached_tokens,
+            num_output_tokens=len(outputs),
+        )
+
+    def _text(self, token: int) -> str:
+        if token not in self._text_of:
+            self._text_of[token] = self._tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return self._text_of[token]
+
+    def _run(self, checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_size: int, started: queue.SimpleQueue[Any]) -> None:
+        with tempfile.TemporaryDirectory(prefix="wdct-vllm-") as folder:
+            error_log = Path(folder) / "errors.log"
+            llm: Any = None
+            try:
+                llm = _build_llm(checkpoint, engine, tensor_parallel_size, error_log)
+            except BaseException as error:
+                broken = EngineError(_with_advice(_cause(error, error_log)))
+                broken.__cause__ = error
+                _end(None)
+                _PROCESS_HAS_ENGINE.release()
+                started.put(broken)
+                return
+            failure = EngineError("the engine is closed.")
+            try:
+                started.put(llm)
+                self._serve(llm.llm_engine)
+            except BaseException as error:
+                failure = EngineError(f"the engine broke: {_with_advice(_cause(error, error_log))}")
+                failure.__cause__ = error
+            with self._gate:
+                self._failure = failure
+                for answers in self._open_calls:
+                    answers.put(failure)
+            _end(llm)
+            _PROCESS_HAS_ENGINE.release()
+
+    def _serve(self, vllm: Any) -> None:
+        """The engine's life: takes prompts, feeds vLLM, hands over its outputs; until it is closed. What vLLM raises ends it."""
+        most_running = vllm.vllm_config.scheduler_config.max_num_seqs + AHEAD
+        waiting: deque[_Task] = deque()
+        ready: deque[_Request] = deque()
+        running: dict[str, _Request] = {}
+        names = map(str, itertools.count())
+        while True:
+            while not self._inbox.empty() or not (waiting or ready or running):
+                tasks = self._inbox.get()
+                if tasks is None:
+                    return
+                waiting.extend(tasks)
+            while len(running) < most_running and (ready or waiting):
+                if not ready:
+                    ready.extend(waiting.popleft().advance(None))
+                    continue
+                request = ready.popleft()
+                if request.task.over:
+                    continue
+                name = next(names)
+                try:
+                    vllm.add_request(name, {"type": "token", "prompt_token_ids": request.ask.token_ids}, request.ask.params)
+                except (ValueError, TypeError) as error:  # how vLLM refuses a request; it stays whole
+                    request.task.refuse(error)
+                else:
+                    running[name] = request
+            if running:
+                for output in vllm.step():
+                    if output.finished:
+                        request = running.pop(output.request_id)
+                        # a prompt that has begun comes before new ones, while its tokens are in the prefix cache
+                        ready.extend(request.task.take(request.slot, output))
+
+
+def _logprobs(outputs: Sequence[Any]) -> dict[int, float]:
+    """Logprobs by token id, from the outputs of one context."""
+    read: dict[int, float] = {}
+    for output in outputs:
+        reply = output.outputs[0]
+        if not reply.token_ids or reply.logprobs is None:
+            raise EngineError(f"vLLM ended a request without a token (finish reason: {reply.finish_reason}).")
+        read.update(zip(reply.logprobs.token_ids, reply.logprobs.logprobs, strict=True))
+    return read
+
+
+def _build_llm(checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_size: int, error_log: Path) -> Any:
+    os.environ.update({"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"})
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    # spawned, not forked: this process has threads, and locks that they hold
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    from vllm.platforms import current_platform
+
+    arguments: dict[str, Any] = {
+        "model": str(checkpoint.directory),
+        "dtype": engine.dtype.value,
+        "seed": engine.seed,
+        "trust_remote_code": engine.trust_remote_code,
+        "load_format": "auto" if engine.allow_pickle else "safetensors",
+        "tensor_parallel_size": tensor_parallel_size,
+        # never Ray: inside an actor vLLM would place its workers in the cluster by itself
+        "distributed_executor_backend": "mp" if tensor_parallel_size > 1 else "uni",
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+    if engine.max_model_len is not None:
+        arguments["max_model_len"] = engine.max_model_len
+    if engine.max_num_seqs is not None:
+        arguments["max_num_seqs"] = engine.max_num_seqs
+    if engine.block_size is not None:
+        arguments["block_size"] = engine.block_size
+    if current_platform.is_cpu():
+        # in this process: it starts in a third of the time, uses every core and leaves nothing behind
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        arguments["kv_cache_memory_bytes"] = int(engine.cpu_cache_gib * 2**30)
+        arguments["enforce_eager"] = engine.enforce_eager is not False
+        arguments.setdefault("block_size", CPU_BLOCK_SIZE)
+        arguments.setdefault("max_num_seqs", CPU_MAX_NUM_SEQS)
+    else:
+        arguments["gpu_memory_utilization"] = engine.gpu_memory_utilization
+        arguments["enforce_eager"] = engine.enforce_eager is True
+    arguments |= engine.extra
+    with _logged_to(error_log):
+        from vllm import LLM
+
+        return LLM(**arguments)
+
+
+@contextlib.contextmanager
+def _logged_to(error_log: Path) -> Iterator[None]:
+    """Has vLLM's processes write their errors to a file as well as to stderr.
+
+    What goes wrong in them reaches us only as "see root cause above": the cause itself is nowhere but in their log.
+    """
+    if "VLLM_LOGGING_CONFIG_PATH" in os.environ or os.environ.get("VLLM_CONFIGURE_LOGGING", "1") == "0":
+        yield  # someone keeps their own log
+        return
+    level = os.environ["VLLM_LOGGING_LEVEL"].upper()
+    config = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "line": {"format": "vLLM %(levelname)s %(asctime)s %(name)s: %(message)s", "datefmt": "%H:%M:%S"},
+            "bare": {"format": "%(message)s"},
+        },
+        "handlers": {
+            "stream": {
+                "class": "logging.StreamHandler",
+                "formatter": "line",
+                "level": level,
+                "stream": os.environ["VLLM_LOGGING_STREAM"],
+            },
+            "file": {
+                "class": "logging.FileHandler",
+                "formatter": "bare",
+                "level": "ERROR",
+                "filename": str(error_log),
+                "delay": True,
+            },
+        },
+        "loggers": {"vllm": {"handlers": ["stream", "file"], "level": level, "propagate": False}},
+    }
+    path = error_log.with_name("logging.json")
+    path.write_text(json.dumps(config), encoding="utf-8")
+    os.environ["VLLM_LOGGING_CONFIG_PATH"] = str(path)
+    try:
+        yield
+    finally:
+        os.environ.pop("VLLM_LOGGING_CONFIG_PATH", None)
+
+
+def _end(llm: Any) -> None:
+    """Ends vLLM's engine, its processes and process groups; what a dying engine still raises says nothing new."""
+    import gc
+
+    with contextlib.suppress(Exception):
+        if llm is not None:
+            llm.llm_engine.engine_core.shutdown()
+    with contextlib.suppress(Exception):
+        if llm is not None:
+            llm.llm_engine.renderer.shutdown()
+    with contextlib.suppress(Exception):
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        cleanup_dist_env_and_memory()
+    gc.collect()
+
+
+_ELSEWHERE = re.compile(r"root cause above|[Ss]ee stack trace|initialization failed|encountered an issue|died unexpectedly")
+_RAISED = re.compile(r"^\s*((?:\w+\.)*\w*(?:Error|Exception): .+)$", re.MULTILINE)
+_MEMORY = re.compile(r"out of memory|OutOfMemory|[Aa]vailable memory|[Ff]ree memory|allocate memory|[Kk][Vv] cache|blocks")
+
+
+def _cause(error: BaseException, error_log: Path) -> str:
+    """Why vLLM failed, in one line: the error's own words or, where it only points there, those in its processes' log."""
+    if hasattr(error, "errors") and callable(error.errors):  # pydantic's, of several lines with an address on the web
+        said = "; ".join(str(problem["msg"]) for problem in error.errors())
+    else:
+        said = f"{type(error).__name__}: {_one_line(error)}"
+    if _ELSEWHERE.search(said) and error_log.exists():
+        raised: list[str] = _RAISED.findall(error_log.read_text(encoding="utf-8", errors="replace"))
+        said = next((line for line in raised if not _ELSEWHERE.search(line)), said)
+    return said[:600]
+
+
+def _with_advice(cause: str) -> str:
+    if not _MEMORY.search(cause):
+        return cause
+    return (
+        f"{cause.rstrip('.')}. To need less memory: lower engine.max_model_len or engine.max_num_seqs; to have more: "
+        "engine.gpu_memory_utilization (engine.cpu_cache_gib without a GPU), dispatch.tensor_parallel_size, or end what else uses it."
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _facts(config: Any, prompt_format: str) -> EngineFacts:
+    import torch
+    import transformers
+    import vllm
+    from vllm.platforms import current_platform
+
+    model, cache, scheduler = config.model_config, config.cache_config, config.scheduler_config
+    on_cpu = current_platform.is_cpu()
+    num_devices = config.parallel_config.tensor_parallel_size
+    dtype = str(model.dtype).removeprefix("torch.")
+    notes = [f"tensor parallel {num_devices}"]
+    if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0":
+        notes.append("vLLM runs in the engine's own process")
+    if dtype != "float32":
+        notes.append(f"logits are {dtype}: log-odds lie on a coarse grid, and exact ties are common")
+    return EngineFacts(
+        kind="vllm",
+        versions={"vllm": vllm.__version__, "torch": torch.__version__, "transformers": transformers.__version__},
+        hardware=_processor(torch.get_num_threads()) if on_cpu else f"{num_devices} × {current_platform.get_device_name()}",
+        dtype=dtype,
+        max_model_len=model.max_model_len,
+        settings={
+            "prompt_format": prompt_format,
+            "block_size": cache.block_size,
+            "prefix_caching": cache.enable_prefix_caching,
+            "max_num_seqs": scheduler.max_num_seqs,
+            "max_num_batched_tokens": scheduler.max_num_batched_tokens,
+            "enforce_eager": model.enforce_eager,
+            "seed": model.seed,
+            "load_format": str(getattr(config.load_config.load_format, "value", config.load_config.load_format)),
+            "quantization": model.quantization,
+            **({"cpu_cache_gib": (cache.kv_cache_memory_bytes or 0) / 2**30} if on_cpu else {}),
+            **({} if on_cpu else {"gpu_memory_utilization": cache.gpu_memory_utilization}),
+        },
+        notes=tuple(notes),
+    )
+
+
+def _processor(num_threads: int) -> str:
+    """The processor's name, and how many of its threads the engine computes with."""
+    import platform
+
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    return f"{name}, {num_threads} threads"

@@ -1,0 +1,82 @@
+"""Intervals: percentile bootstrap over items.
+
+Method: the items are drawn with replacement, as many as there are; the metric is computed anew from the drawn items; the
+interval runs between the (1 - level) / 2 and (1 + level) / 2 quantiles of `bootstrap_resamples` such values.
+Unit: the item. Its orders and trials are drawn together, since answers to one question are not independent of each other.
+Seed: `bootstrap_seed`, with a name for the set of items. The draws depend on these and on the number of items only, so every
+checkpoint (and every metric) sees the same resamples of the same items, and differences between checkpoints can be paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wdct_dist.ids import stable_hash
+
+Floats = NDArray[np.float64]
+
+CHUNK_BYTES = 64 * 2**20
+"""Memory of the counts that are held at once; 8 resamples of a million items."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """How intervals are made: `MetricsConfig` once it is checked."""
+
+    resamples: int = 1000
+    """0: no intervals."""
+    seed: int = 0
+    level: float = 0.95
+
+
+def resampled_ratios(numerators: Floats, denominators: Floats, bootstrap: Bootstrap, item_set: str) -> Floats:
+    """Sum of numerators / sum of denominators in each resample: [num_metrics, resamples].
+
+    Both inputs are [num_metrics, num_items], items in an order that does not depend on the checkpoint. A ratio's two sums are
+    weighted by the same draw. NaN where the drawn items have no denominator. `item_set` names the items (a domain, or `all`).
+    Time: 14 ms a resample for a million items and 24 metrics; 0.05 ms for 500 items.
+    """
+    num_metrics, num_items = numerators.shape
+    # Most metrics have the same denominators: 1 for every item.
+    places: dict[bytes, int] = {}
+    place_of = [places.setdefault(row.tobytes(), len(places)) for row in denominators]
+    terms = np.concatenate([numerators, denominators[[place_of.index(place) for place in range(len(places))]]])
+    sums = np.concatenate([terms @ counts.T for counts in _draws(num_items, bootstrap, item_set)], axis=1)
+    above, below = sums[:num_metrics], sums[num_metrics:][place_of]
+    ratios: Floats = np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+    return ratios
+
+
+def intervals(numerators: Floats, denominators: Floats, bootstrap: Bootstrap, item_set: str) -> Floats:
+    """Low and high end of each metric: [num_metrics, 2]; NaN where fewer than two items have a denominator.
+
+    Inputs as for `resampled_ratios`. Also NaN where `bootstrap.resamples` is 0.
+    """
+    ends = np.full((len(numerators), 2), np.nan)
+    enough = np.flatnonzero((denominators > 0).sum(axis=1) >= 2)
+    if bootstrap.resamples == 0 or len(enough) == 0:
+        return ends
+    tails = [(1 - bootstrap.level) / 2, (1 + bootstrap.level) / 2]
+    ratios = resampled_ratios(numerators[enough], denominators[enough], bootstrap, item_set)
+    for metric, found in zip(enough, ratios, strict=True):
+        defined = found[~np.isnan(found)]
+        if len(defined):
+            ends[metric] = np.quantile(defined, tails)
+    return ends
+
+
+def _draws(num_items: int, bootstrap: Bootstrap, item_set: str) -> Iterator[Floats]:
+    """How often each item is drawn, [some resamples, num_items], until there are `bootstrap.resamples`."""
+    generator = np.random.default_rng([bootstrap.seed, int(stable_hash(item_set, 8), 16)])
+    rows = max(1, min(bootstrap.resamples, CHUNK_BYTES // (8 * num_items)))
+    for start in range(0, bootstrap.resamples, rows):
+        count = min(rows, bootstrap.resamples - start)
+        counts = np.empty((count, num_items))
+        for row in range(count):
+            # The counts of n draws from n items are multinomial; counting them is 5 times faster than `multinomial`.
+            counts[row] = np.bincount(generator.integers(0, num_items, size=num_items), minlength=num_items)
+        yield counts
