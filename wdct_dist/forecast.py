@@ -6,16 +6,14 @@ measured; where there is no such run, no time is invented.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from wdct_dist.cache import cache_root
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import Config, EngineKind
+from wdct_dist.dispatch.rates import recall
 from wdct_dist.items.selection import select_items
 from wdct_dist.pipeline import find_checkpoints
 from wdct_dist.prompts.build import build_prompts
@@ -104,21 +102,10 @@ def forecast_text(plan: Forecast) -> str:
     return "\n".join(lines)
 
 
-def remember_rate(checkpoint: Checkpoint, config: Config, prompts_per_s: float, seconds_to_start: float) -> None:
-    """Keeps what a run measured, for later forecasts on this machine."""
-    rates = _rates()
-    rates[_rate_key(checkpoint, config)] = {"prompts_per_s": prompts_per_s, "seconds_to_start": seconds_to_start}
-    file = _rates_file()
-    # a forecast's memory is not worth failing a run for
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(rates, indent=1))
-
-
 def _of_checkpoint(checkpoint: Checkpoint, config: Config, sample: Sequence[Prompt], rows: int) -> CheckpointForecast:
     mean = _mean_tokens(checkpoint.directory, sample) if config.engine.kind is EngineKind.vllm else None
-    rate = _rates().get(_rate_key(checkpoint, config))
-    seconds = rate["seconds_to_start"] + rows / rate["prompts_per_s"] if rate else None
+    rate = recall(checkpoint, config)
+    seconds = rate.seconds_to_start + rows / rate.prompts_per_s if rate is not None else None
     return CheckpointForecast(checkpoint, round(mean * rows) if mean is not None else None, seconds)
 
 
@@ -134,19 +121,3 @@ def _mean_tokens(directory: Path, sample: Sequence[Prompt]) -> float | None:
     texts = [message.content for prompt in sample for message in prompt.messages]
     counted = sum(len(encoding.ids) + TEMPLATE_TOKENS for encoding in tokenizer.encode_batch(texts, add_special_tokens=False))
     return counted / len(sample)
-
-
-def _rate_key(checkpoint: Checkpoint, config: Config) -> str:
-    return f"{checkpoint.signature}|{config.engine.kind.value}|{config.engine.dtype.value}|{','.join(sorted(config.variants))}"
-
-
-def _rates_file() -> Path:
-    return cache_root() / "rates.json"
-
-
-def _rates() -> dict[str, dict[str, float]]:
-    try:
-        rates: dict[str, dict[str, float]] = json.loads(_rates_file().read_text())
-    except (OSError, ValueError):
-        return {}
-    return rates

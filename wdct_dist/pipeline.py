@@ -20,6 +20,7 @@ from wdct_dist.checkpoints.describe import describe
 from wdct_dist.checkpoints.sources import parse_sources, scripted_checkpoints
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import Config, EngineKind, Executor
+from wdct_dist.dispatch import rates, ray_environment
 from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
 from wdct_dist.dispatch.plan import Unit, pending_units
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+PREPARED = (items_file.NAME, prompts_file.NAME)
+"""Tables that are written before any engine starts; a resumed run has to have them as they were."""
 
 
 @dataclass(slots=True)
@@ -86,8 +91,9 @@ def evaluate(config: Config) -> Outcome:
         store.sweep()
         index = prepare(store, config, items, record)
         completed = find_completed(store)
-        pending = pending_units(checkpoints, index, config.trials, config.dispatch.shard_size, completed.keys)
-        outcome = dispatch(store, config, checkpoints, index, pending, completed.shards, completed.damaged)
+        unique = different(checkpoints)
+        pending = pending_units(unique, index, config.trials, config.dispatch.shard_size, completed.keys)
+        outcome = dispatch(store, config, unique, index, pending, completed.shards, completed.damaged)
         outcome.failed_checkpoints |= broken
         record["failed_checkpoints"] = outcome.failed_checkpoints
         record["sessions"][-1]["ended"] = outcome.sentence()
@@ -117,6 +123,20 @@ def find_checkpoints(config: Config) -> tuple[list[Checkpoint], dict[str, str]]:
     return found, broken
 
 
+def different(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """The checkpoints without those that are another one under a second name: evaluated once, reported under every name."""
+    first: dict[str, Checkpoint] = {}
+    for checkpoint in checkpoints:
+        same = first.setdefault(checkpoint.digest, checkpoint)
+        if same is not checkpoint:
+            print(
+                f"checkpoint {checkpoint.checkpoint_id} is {same.checkpoint_id} under another name (digest {same.digest[:12]}): "
+                "it is evaluated once and reported under both names.",
+                file=sys.stderr,
+            )
+    return list(first.values())
+
+
 def prepare(store: Store, config: Config, items: ItemSelection, record: dict[str, Any]) -> PromptIndex:
     """Writes the configuration, the items and the prompts; where they are there already, proves that they are the same."""
     before = record.get("prompts")
@@ -127,13 +147,15 @@ def prepare(store: Store, config: Config, items: ItemSelection, record: dict[str
                 f"run_dir: {config.run_dir} holds a run of other prompts: the items or the templates have changed since it began. "
                 "Restore them to go on, or give another run_dir to start anew."
             )
-        if store.exists(prompts_file.NAME) and store.sha256(prompts_file.NAME) == before["sha256"]:
+        if all(store.exists(name) and store.sha256(name) == before["sha256"][name] for name in PREPARED):
+            write_config(store, config)
             return index
-    write_config(store, config)
     items_file.write_items(store, items)
     index = prompts_file.write_prompts(store, build_prompts(items, config))
-    record["prompts"] = {"count": index.num_prompts, "digest": index.digest, "sha256": store.sha256(prompts_file.NAME)}
+    record["prompts"] = {"count": index.num_prompts, "digest": index.digest, "sha256": {name: store.sha256(name) for name in PREPARED}}
     write_provenance(store, record)
+    # last: a directory is a run of this configuration once everything that could be refused has been accepted
+    write_config(store, config)
     return index
 
 
@@ -169,6 +191,8 @@ def dispatch(
             for name in overlapped(journal.shards.values()):
                 journal.drop(name)
             journal.close()
+    if len(checkpoints) == 1 and journal.rate is not None:
+        rates.remember(checkpoints[0], config, journal.rate)
     outcome = Outcome(
         store,
         total,
@@ -191,6 +215,7 @@ def execute(scheduler: Scheduler, config: Config, specs: dict[str, WorkerSpec], 
 
         run_locally(scheduler, specs, journal, interrupts)
     else:
+        ray_environment.prepare()
         from wdct_dist.dispatch.ray_driver import run_on_ray
 
         run_on_ray(scheduler, config, specs, journal, interrupts)

@@ -3,9 +3,12 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,6 +62,29 @@ def test_who_waits_for_another_process_takes_its_result(write_gguf: WriteGguf, c
         fcntl.flock(lock, fcntl.LOCK_UN)
         assert waiting.result(timeout=10) == directory
     assert [path.name for path in directory.iterdir()] == ["made elsewhere"]
+
+
+def converting_process(deadline_s: float = 30) -> int:
+    """The process id of the conversion that this process has started."""
+    end = time.monotonic() + deadline_s
+    while time.monotonic() < end:
+        for children in Path("/proc/self/task").glob("*/children"):
+            for child in children.read_text().split():
+                if b"wdct_dist.checkpoints.gguf" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    return int(child)
+        time.sleep(0.01)
+    raise TimeoutError
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds its child through /proc")
+def test_a_conversion_that_is_killed_is_an_error_and_leaves_nothing_behind(write_gguf: WriteGguf, cache: Path) -> None:
+    file = write_gguf()
+    with ThreadPoolExecutor(1) as pool:
+        converting = pool.submit(dequantise, file, cache)
+        os.kill(converting_process(), signal.SIGKILL)
+        with pytest.raises(CheckpointError, match=r"ended by signal 9; most often memory ran out: it needs about 0\.5 GiB"):
+            converting.result(timeout=30)
+    assert [path.name for path in (cache / "gguf" / "v1").iterdir()] == [f"{file_sha256(file)}.lock"]
 
 
 @pytest.mark.slow

@@ -139,12 +139,12 @@ CONFIGS = [
 ]
 
 ITEMS = [
-    item("option-count", "differ", deed=side("Which one?", "The cat.", "The dog.", "Both.")),
+    item("option-count", "2", "3", deed=side("Which one?", "The cat.", "The dog.", "Both.")),
     item("too-few-options", word=side("Cats?", "Yes."), deed=side("Which?", "The cat.")),
     item("empty-text", word=side("", "Cats.", "Dogs.")),
     item("correct", "5", correct_option=5),
     items("repeated-id.jsonl", (json.dumps(GOOD_ITEM) + "\n") * 2, "repeated-id", "one"),
-    items("broken.jsonl", '{"item_id": "one", \n', "record"),
+    items("broken.jsonl", '{"item_id": "one", \n', "JSON"),
     items("encoding.jsonl", b'{"item_id": "\xff\xfe"}\n', "encoding"),
     items("empty.jsonl", "", "no item"),
     items("table.xlsx", "x", ".csv"),
@@ -340,3 +340,12 @@ def test_fetch_of_what_there_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     assert main(["fetch", "./nowhere"]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_a_refused_configuration_can_be_corrected_in_the_same_run_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text(CONFIG.format(run=tmp_path / "run"))
+    assert main(["evaluate", "c.yaml", "prompt.labels=[A,B]"]) == 2
+    assert main(["evaluate", "c.yaml"]) == 0

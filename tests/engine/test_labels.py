@@ -44,8 +44,7 @@ def model_logprobs(path: tuple[int, ...], vocab_size: int) -> list[float]:
 
 def read_all(trie: LabelTrie, vocab_size: int) -> list[dict[int, float]]:
     return [
-        {token: model_logprobs(context, vocab_size)[token] for token in ids}
-        for context, ids in zip(trie.contexts, trie.reads, strict=True)
+        {token: model_logprobs(context, vocab_size)[token] for token in ids} for context, ids in zip(trie.contexts, trie.reads, strict=True)
     ]
 
 
@@ -62,7 +61,6 @@ def read_all(trie: LabelTrie, vocab_size: int) -> list[dict[int, float]]:
 @pytest.mark.parametrize("template", [None, CHATML])
 def test_every_token_that_reads_as_the_label_is_found_whatever_its_name(spell, family, expected, template):
     trie, tokenizer = spell(family, ("A", "B"), template)
-    # a blank and a letter are two tokens for a tokenizer that has no `▁A`; here the families all have it, or drop blanks
     assert pieces(trie, tokenizer, "A") == expected
 
 
@@ -167,7 +165,7 @@ def test_a_missing_logprob_raises():
 
 
 def test_a_label_that_the_tokenizer_cannot_spell_is_refused_by_name(spell):
-    with pytest.raises(CheckpointError, match="the wordpiece tokenizer cannot spell the label '丙' behind '.*Answer:'"):
+    with pytest.raises(CheckpointError, match=r"the wordpiece tokenizer cannot spell the label '丙' behind '.*Answer:'"):
         spell("wordpiece", ("甲", "丙"))
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from wdct_dist.dispatch.progress import Progress
+from wdct_dist.dispatch.rates import FEWEST_PROMPTS, Rate
 from wdct_dist.dispatch.worker import UnitReport
 from wdct_dist.engine.protocol import EngineFacts
 from wdct_dist.tables.events import EventLog
@@ -32,6 +33,8 @@ class Journal:
         self.num_cached_tokens = 0
         self.num_output_tokens = 0
         self.engine_facts: dict[str, Any] = {}
+        self._busy: dict[int, tuple[float, float, int]] = {}
+        self._seconds_to_start = 0.0
         self._store = store
         self._shards = dict(completed)
         self._progress = progress
@@ -70,15 +73,27 @@ class Journal:
             cached_tokens=report.num_cached_tokens,
             output_tokens=report.num_output_tokens,
         )
+        if engine in self._busy:
+            began, _, prompts = self._busy[engine]
+            self._busy[engine] = (began, time.monotonic(), prompts + report.shard.rows)
         self._progress.advance(report.shard.rows, report.num_prompt_tokens + report.num_output_tokens)
         if time.monotonic() - self._written_at > MANIFEST_EVERY_S:
             self.write_manifest()
 
     def engine_started(self, engine: int, checkpoint_id: str, facts: EngineFacts, seconds: float) -> None:
         self.engine_facts[checkpoint_id] = asdict(facts)
+        self._seconds_to_start = seconds
+        self._busy[engine] = (time.monotonic(), time.monotonic(), 0)
         self.events.add("engine started", engine=engine, checkpoint=checkpoint_id, seconds=round(seconds, 3))
         for note in facts.notes:
             self.events.add("engine note", engine=engine, checkpoint=checkpoint_id, note=note)
+
+    @property
+    def rate(self) -> Rate | None:
+        """Prompts a second of one engine, from its start to its last unit; None where too few were answered to tell."""
+        prompts = sum(prompts for _, _, prompts in self._busy.values())
+        seconds = sum(ended - began for began, ended, prompts in self._busy.values() if prompts)
+        return Rate(prompts / seconds, self._seconds_to_start) if prompts >= FEWEST_PROMPTS and seconds > 0 else None
 
     def say(self, event: str, **facts: Any) -> None:
         """An event, and a line for whoever watches where it is one that they should know of."""

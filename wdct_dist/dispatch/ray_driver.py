@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from wdct_dist.errors import ConfigError, EngineError
 
 POLL_S = 0.5
 """How often the driver looks up from waiting: for a signal, and for engines that do not start."""
+
+KNOCK_S = 5.0
 
 CRASHES_WHILE_STARTING = 4
 """A process that dies while it loads may have been killed from outside; an error that it raised is tried only once more."""
@@ -49,9 +52,6 @@ def run_on_ray(scheduler: Scheduler, config: Config, specs: dict[str, WorkerSpec
 @contextlib.contextmanager
 def cluster(config: DispatchConfig) -> Iterator[None]:
     """Joins the cluster at `ray_address` or RAY_ADDRESS, or starts a local Ray and ends it; a joined one is left as it is."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # zero GPUs asked is no reason for Ray to hide them with a warning: engines on CPUs never look
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if ray.is_initialized():
         yield
         return
@@ -59,11 +59,12 @@ def cluster(config: DispatchConfig) -> Iterator[None]:
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
     if address:
         try:
+            _knock(address)
             ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(
-                f"dispatch.ray_address: no cluster answers at {address!r} ({str(error).splitlines()[0]}); "
-                "start one (`ray start --head`), or leave the address out for a local Ray."
+                f"dispatch.ray_address: no cluster answers at {address!r} ({str(error).splitlines()[0]}); start one (`ray start "
+                "--head`), give its token (RAY_AUTH_TOKEN) where it wants one, or leave the address out for a local Ray."
             ) from None
     else:
         ray.init(include_dashboard=False, object_store_memory=128 * 2**20, **quiet)
@@ -72,6 +73,13 @@ def cluster(config: DispatchConfig) -> Iterator[None]:
     finally:
         # only a connection of ours is closed: for a joined cluster this disconnects, for a local one it also ends it
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raises `OSError` where nothing listens at host:port; Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and "//" not in address and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
 
 
 def size_pool(config: DispatchConfig, kind: EngineKind, num_units: int) -> Pool:

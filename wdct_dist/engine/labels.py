@@ -94,7 +94,9 @@ class LabelSpeller:
         paths: list[set[Path]] = []
         for label, read_as in zip(labels, readings, strict=True):
             found: set[Path] = {(token,) for reading in read_as for token in single_tokens.get(reading, ())}
-            found |= {path for path, reading in tokenised[label] if reading in read_as}
+            # wordpiece vocabularies put blanks of their own between tokens: `( a )`
+            squeezed = {"".join(reading.split()) for reading in read_as}
+            found |= {path for path, reading in tokenised[label] if "".join((reading or "").split()) in squeezed}
             if not found:
                 raise CheckpointError(
                     f"the tokenizer {self._name} cannot spell the label {label!r} behind {rendered.text[-24:]!r}; "

@@ -80,28 +80,28 @@ class ScriptedEngine:
         texts = ["\0".join([message.content for message in prompt.messages]) for prompt in prompts]
         if settings.fail_on is not None and any(settings.fail_on in text for text in texts):
             os.kill(os.getpid(), signal.SIGKILL)
-        digests = [
-            hashlib.blake2b(f"{text}\0\0{prompt.labels}".encode("utf-8", "surrogatepass"), digest_size=SEED_BYTES, key=key)
-            for text, prompt in zip(texts, prompts, strict=True)
+        digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=10) for text in texts]
+        seed_bytes = [
+            hashlib.blake2b(repr(prompt.labels).encode() + digest.digest(), digest_size=SEED_BYTES, key=key).digest()
+            for digest, prompt in zip(digests, prompts, strict=True)
         ]
-        seeds = np.frombuffer(b"".join([digest.digest() for digest in digests]), dtype="<u8").reshape(-1, 2)
+        seeds = np.frombuffer(b"".join(seed_bytes), dtype="<u8").reshape(-1, SEED_BYTES // 8)
         num_labels = np.array([len(prompt.labels) for prompt in prompts])
         logprobs, mass = _label_logprobs(seeds, num_labels, settings)
         chosen = np.argmax(logprobs, axis=1).tolist()
         rows = zip(prompts, texts, logprobs.tolist(), mass.tolist(), chosen, digests, strict=True)
         return [
             Response(
-                prompt.prompt_id,
-                trial,
-                by_option(values[: len(prompt.labels)], prompt.permutation),
-                label_mass,
-                prompt.labels[label],
-                None,
-                digest.hexdigest(),
-                "length",
-                len(text),
-                0,
-                1,
+                prompt_id=prompt.prompt_id,
+                trial=trial,
+                option_logprobs=by_option(values[: len(prompt.labels)], prompt.permutation),
+                label_mass=label_mass,
+                text=prompt.labels[label],
+                rendered_digest=digest.hexdigest(),
+                finish_reason="length",
+                num_prompt_tokens=len(text),
+                num_cached_tokens=0,
+                num_output_tokens=1,
             )
             if settings.error_on is None or settings.error_on not in text
             else Response(prompt.prompt_id, trial, error=f"the prompt contains engine.scripted.error_on ({settings.error_on!r}).")

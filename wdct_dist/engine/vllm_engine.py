@@ -40,6 +40,9 @@ AHEAD = 256
 MOST_IDS = 128
 """Token ids whose logprobs vLLM reads for one request (`MAX_LOGPROB_TOKEN_IDS` in its sampling_params.py)."""
 
+LOOK_S = 1.0
+"""How often those who wait look whether vLLM's processes are still there."""
+
 CPU_BLOCK_SIZE = 32
 """vLLM's own 128 on a CPU is longer than most of our prompts, which then never share a block. Multiples of 32 only."""
 
@@ -155,6 +158,7 @@ class VllmEngine:
         self._failure: EngineError | None = None
         self._params_of: dict[tuple[int, ...], Any] = {}
         self._text_of: dict[int, str] = {}
+        self._core: Any = None
 
         started: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # a daemon: a process that ends without close() must not hang on its engine
@@ -174,6 +178,7 @@ class VllmEngine:
             self._thread.join()
             raise EngineError(f"the engine for {checkpoint.checkpoint_id} did not start: {llm}") from llm
         try:
+            self._core = llm.llm_engine.engine_core
             vllm_config = llm.llm_engine.vllm_config
             self._most_prompt_tokens: int = vllm_config.model_config.max_model_len - 1
             self._tokenizer = llm.get_tokenizer()
@@ -213,7 +218,7 @@ class VllmEngine:
                 self._inbox.put(tasks)
                 num_tasks += len(tasks)
             for _ in range(num_tasks):
-                answered = answers.get()
+                answered = self._next(answers)
                 if isinstance(answered, EngineError):
                     raise EngineError(str(answered)) from answered
                 place, response = answered
@@ -226,7 +231,26 @@ class VllmEngine:
     def close(self) -> None:
         """Ends vLLM, its processes and its thread. Calls of `answer` that still wait raise `EngineError`."""
         self._inbox.put(None)
-        self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(LOOK_S)
+            self._wake_from_death()
+        self._core = None
+
+    def _next(self, answers: _Answers) -> tuple[int, Response] | EngineError:
+        while True:
+            try:
+                return answers.get(timeout=LOOK_S)
+            except queue.Empty:
+                self._wake_from_death()
+
+    def _wake_from_death(self) -> None:
+        """Ends a `step` that waits for a process that is no more.
+
+        vLLM notices when its engine process is killed, but leaves a synchronous client waiting for its next output for ever (seen
+        with 0.32, by SIGKILL, as the system does when memory runs out).
+        """
+        if getattr(getattr(self._core, "resources", None), "engine_dead", False):
+            self._core.outputs_queue.put_nowait(RuntimeError("vLLM's engine process died unexpectedly"))
 
     # In the threads that call `answer`: what is to be asked.
 
@@ -376,6 +400,7 @@ class VllmEngine:
         ready: deque[_Request] = deque()
         running: dict[str, _Request] = {}
         names = map(str, itertools.count())
+        refusals = _refusals()
         while True:
             while not self._inbox.empty() or not (waiting or ready or running):
                 tasks = self._inbox.get()
@@ -392,7 +417,7 @@ class VllmEngine:
                 name = next(names)
                 try:
                     vllm.add_request(name, {"type": "token", "prompt_token_ids": request.ask.token_ids}, request.ask.params)
-                except (ValueError, TypeError) as error:  # how vLLM refuses a request; it stays whole
+                except refusals as error:  # of this request alone; the engine is as whole as before
                     request.task.refuse(error)
                 else:
                     running[name] = request
@@ -402,6 +427,13 @@ class VllmEngine:
                         request = running.pop(output.request_id)
                         # a prompt that has begun comes before new ones, while its tokens are in the prefix cache
                         ready.extend(request.task.take(request.slot, output))
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """How vLLM says that it will not take a request: by a `ValueError` in 0.26, by a class of its own in 0.32."""
+    from vllm import exceptions
+
+    return (ValueError, TypeError, getattr(exceptions, "VLLMClientError", ValueError))
 
 
 def _logprobs(outputs: Sequence[Any]) -> dict[int, float]:
@@ -533,6 +565,8 @@ def _cause(error: BaseException, error_log: Path) -> str:
     if _ELSEWHERE.search(said) and error_log.exists():
         raised: list[str] = _RAISED.findall(error_log.read_text(encoding="utf-8", errors="replace"))
         said = next((line for line in raised if not _ELSEWHERE.search(line)), said)
+    elif _ELSEWHERE.search(said):
+        said = "a process of vLLM's ended without a word; the system may have killed it for want of memory"
     return said[:600]
 
 

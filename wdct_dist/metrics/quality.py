@@ -1,10 +1,13 @@
 """Whether the answers can be trusted, and whether they are right.
 
 Rates of prompts (`label_mass`, `tie_rate`, `parse_rate`, `refusal_rate`) pool both sides, all orders and trials; every prompt
-weighs the same. Beyond the contract, for each side: `position_word` and `position_deed` say how far answers follow a place
-instead of an option. Where an item's answered orders are balanced (each option stands first equally often), it is the share of its answers at the label that has most of them: 1 where every order is answered by the same label,
-1/k where every order is answered by the same option, 0.75 for random answers to two options. `position_first_*` and
-`position_last_*` are the shares at the first and at the last label, never above it; their chance is 1/k.
+weighs the same. `tie_rate` counts prompts whose own option probabilities tie, not items that tie after averaging over orders.
+
+Beyond the contract, for each side: `position_word` and `position_deed` say how far answers follow a place instead of an option.
+Where an item's answered orders are balanced (each option stands first equally often), it is the share of its answers at the
+label that has most of them: 1 where every order is answered by the same label, 1/k where every order is answered by the same
+option, 0.75 for random answers to two options. `position_first_*` and `position_last_*` are the shares at the first and at the
+last label, never above it; their chance is 1/k. `suspicious_rate` is the share of items that `wdct check` found suspicious.
 """
 
 from __future__ import annotations
@@ -23,9 +26,7 @@ def correct(items: pl.LazyFrame, num_options: int) -> pl.LazyFrame:
 
     def share(side: str) -> pl.Expr:
         # At most one of them is not null.
-        return pl.coalesce(
-            pl.when(pl.col("correct_option") == option).then(f"{side}_d{option}") for option in range(num_options)
-        )
+        return pl.coalesce(pl.when(pl.col("correct_option") == option).then(f"{side}_d{option}") for option in range(num_options))
 
     columns: dict[str, pl.Expr] = {}
     for side in ("word", "deed"):
@@ -50,6 +51,7 @@ METRICS: dict[str, Ratio] = {
     "refusal_rate": pooled(_both("num_refused"), _both("num_refusable")),
     "label_mass": pooled(_total_mass(), _both("num_masses")),
     "tie_rate": pooled(_both("num_ties"), _both("num_answers")),
+    "suspicious_rate": mean_of_items(pl.col("suspicious")),
     "position_word": mean_of_items(pl.col("word_position")),
     "position_deed": mean_of_items(pl.col("deed_position")),
     "position_first_word": mean_of_items(pl.col("word_position_first")),

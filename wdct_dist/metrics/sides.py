@@ -81,9 +81,7 @@ def over_orders(wide: pl.LazyFrame, num_options: int, keys: Sequence[str] = KEYS
         .with_columns(
             *(pl.when(answered).then(top / num_tops).alias(f"d{i}") for i, top in enumerate(tops)),
             tie=pl.when(answered).then(num_tops > 1),
-            option=pl.when(answered & (num_tops == 1))
-            .then(pl.sum_horizontal([i * top for i, top in enumerate(tops)]))
-            .cast(pl.Int8),
+            option=pl.when(answered & (num_tops == 1)).then(pl.sum_horizontal([i * top for i, top in enumerate(tops)])).cast(pl.Int8),
             stable=pl.when((pl.col("num_prompts") > 1) & (pl.col("num_answers") == pl.col("num_prompts"))).then(same),
             position=pl.when(balanced).then(pl.max_horizontal(_each("at", options))),
             position_first=pl.when(balanced).then("at0"),

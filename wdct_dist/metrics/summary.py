@@ -47,11 +47,7 @@ def summarise(
     """
     present = set(contributed["domain"].unique())
     parts = [_one_domain(contributed, ALL, bootstrap)]
-    parts += [
-        _one_domain(contributed.filter(pl.col("domain") == domain), domain, bootstrap)
-        for domain in domains
-        if domain in present
-    ]
+    parts += [_one_domain(contributed.filter(pl.col("domain") == domain), domain, bootstrap) for domain in domains if domain in present]
     return pl.concat(parts).select(
         checkpoint_id=pl.lit(checkpoint_id),
         variant=pl.lit(variant),

@@ -31,8 +31,7 @@ class EventLog:
         )
         data = f"{line}\n".encode()
         if self._store.local is not None:
-            with (self._store.local / NAME).open("ab") as stream:
-                stream.write(data)
+            self._store.append(NAME, data)
             return
         self._text += data
         if time.monotonic() - self._uploaded_at > UPLOAD_EVERY_S:

@@ -11,12 +11,13 @@ import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from wdct_dist.config.load import differences, from_yaml, to_yaml
 from wdct_dist.config.schema import Config
 from wdct_dist.errors import RunDirError
-from wdct_dist.tables.storage import Store
+from wdct_dist.tables.storage import TEMPORARY, Store
 
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"
@@ -34,14 +35,25 @@ def open_run(config: Config) -> Store:
                 + "\n".join(f"  {line}" for line in changed)
                 + "\nGive these settings as they were to go on, or another run_dir to start anew."
             )
-    elif store.local is not None and store.local.is_dir() and any(store.local.iterdir()):
+    elif store.local is not None and store.local.is_dir() and (foreign := _foreign(store.local)):
         raise RunDirError(
-            f"run_dir: {config.run_dir} is not empty and not a run (it has no {CONFIG}); choose a new directory with run_dir=…."
+            f"run_dir: {config.run_dir} is not empty and not a run (it has no {CONFIG}, but {foreign}); choose a new directory with "
+            "run_dir=…."
         )
     elif store.local is not None and store.local.exists() and not store.local.is_dir():
         raise RunDirError(f"run_dir: {config.run_dir} is a file; choose a directory with run_dir=….")
     store.make_root()
     return store
+
+
+def _foreign(folder: Path) -> str | None:
+    """The name of something in `folder` that a run which got no further than its prompts does not leave; None where there is none."""
+    ours = {LOCK, PROVENANCE, "items.arrow", "prompts.arrow"}
+    for entry in sorted(folder.iterdir()):
+        empty_folder = entry.name in ("answers", "scores") and entry.is_dir() and not any(entry.iterdir())
+        if entry.name not in ours and not entry.name.startswith(TEMPORARY) and not empty_folder:
+            return entry.name
+    return None
 
 
 def write_config(store: Store, config: Config) -> None:

@@ -68,6 +68,12 @@ class Store:
                 with self._fs.open_output_stream(self.path(name)) as stream:
                     stream.write(data)
 
+    def append(self, name: str, data: bytes) -> None:
+        """Appends to a local file, as logs are written; an object store cannot."""
+        assert self.local is not None, "an object store cannot append"
+        with self._explained("written", name), (self.local / name).open("ab") as stream:
+            stream.write(data)
+
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[pa.NativeFile]:
         """A stream into the file `name`, which appears whole when the block ends well and not at all when it does not."""

@@ -1,0 +1,136 @@
+"""The pool against a real local Ray: joining, sizing, poison, stores that refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from wdct_dist.tables.shards import verify
+
+CONFIG = """
+run_dir: {run}
+data: {{limit: 12}}
+checkpoints: [demo]
+engine: {{kind: scripted}}
+dispatch: {{shard_size: 16}}
+metrics: {{bootstrap_resamples: 10}}
+"""
+
+NUM_PROMPTS = 54
+"""Of the first 12 bundled items: as many as options, a side."""
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[dict[str, str]]:
+    """A running cluster of one node, as a user would start it; the environment that joins it."""
+    ray = str(Path(sys.executable).with_name("ray"))
+    command = [ray, "start", "--head", "--port=6399", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    yield {**os.environ, "RAY_ADDRESS": "127.0.0.1:6399"}
+    subprocess.run([ray, "stop", "--force"], check=True, capture_output=True, timeout=120)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "c.yaml"
+    path.write_text(CONFIG.format(run=tmp_path / "run"))
+    return path
+
+
+def evaluate(config: Path, head: dict[str, str], *overrides: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "wdct_dist", "evaluate", str(config), *overrides]
+    return subprocess.run(command, env=head, capture_output=True, text=True, timeout=300)
+
+
+def events(config: Path, name: str) -> list[dict[str, object]]:
+    lines = (config.parent / "run" / "events.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == name]
+
+
+def answers(config: Path) -> pl.DataFrame:
+    return pl.scan_ipc(str(config.parent / "run" / "answers" / "*.arrow")).collect()
+
+
+def test_a_running_cluster_is_joined_and_left_running(config: Path, head: dict[str, str]) -> None:
+    result = evaluate(config, head)
+    assert result.returncode == 0, result.stderr
+    assert answers(config).height == NUM_PROMPTS
+    joined = {**head, "RAY_AUTH_MODE": "token"}
+    alive = subprocess.run([str(Path(sys.executable).with_name("ray")), "status"], env=joined, capture_output=True, text=True, timeout=60)
+    assert alive.returncode == 0, alive.stderr
+    assert "Active" in alive.stdout
+
+
+def test_all_engines_of_the_pool_are_started_at_once(config: Path, head: dict[str, str]) -> None:
+    result = evaluate(config, head, "dispatch.num_engines=4", "dispatch.shard_size=4", "engine.scripted.delay_s=0.05")
+    assert result.returncode == 0, result.stderr
+    first_unit = events(config, "unit done")[0]["time"]
+    assert len([event for event in events(config, "engine starting") if str(event["time"]) <= str(first_unit)]) == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["dispatch.num_engines=4", "dispatch.engine_cpus=1"], ["dispatch.engine_cpus", "the cluster has 2"]),
+        (["engine.kind=vllm", "dispatch.tensor_parallel_size=2", "checkpoints=[{model}]"], ["dispatch.tensor_parallel_size", "has none"]),
+        (["dispatch.ray_address=127.0.0.1:1"], ["dispatch.ray_address", "no cluster answers"]),
+    ],
+)
+def test_a_pool_that_the_cluster_cannot_hold_is_bad_input(
+    overrides: list[str], words: list[str], config: Path, head: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    if any("{model}" in override for override in overrides):
+        model = request.getfixturevalue("small_model")
+        overrides = [override.replace("{model}", str(model)) for override in overrides]
+    result = evaluate(config, head, *overrides)
+    assert result.returncode == 2, result.stderr
+    for word in words:
+        assert word in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_prompt_that_kills_its_engine_stands_alone_in_the_end(config: Path, head: dict[str, str]) -> None:
+    items = [json.loads(line) for line in (Path(__file__).parents[2] / "wdct_dist/items/data/bundled.jsonl").read_text().splitlines()]
+    poison = json.dumps(items[5]["deed"]["question"])
+    result = evaluate(config, head, f"engine.scripted.fail_on={poison}")
+    assert result.returncode == 0, result.stderr
+    table = answers(config)
+    failed = table.filter(pl.col("error").is_not_null())
+    assert table.height == NUM_PROMPTS
+    assert failed.height == len(items[5]["deed"]["options"])
+    assert failed["error"].str.contains("alone in the engine").all()
+    assert len(events(config, "engine lost")) <= 12
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 300 KB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_ends_the_run_with_the_reason_and_no_broken_file(small_disk: Path, config: Path, head: dict[str, str]) -> None:
+    run = small_disk / "run"
+    result = evaluate(config, head, f"run_dir={run}", "data.limit=96", "trials=20", "dispatch.shard_size=64")
+    assert result.returncode == 1
+    assert "no space left on the device" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert [path.name for path in run.rglob(".tmp*")] == []
+    for shard in (run / "answers").iterdir():
+        verify(f"answers/{shard.name}", shard.read_bytes())
+    subprocess.run(["mount", "-o", "remount,size=30m", str(small_disk)], check=True)
+    result = evaluate(config, head, f"run_dir={run}", "data.limit=96", "trials=20", "dispatch.shard_size=64")
+    assert result.returncode == 0, result.stderr
+    assert pl.scan_ipc(str(run / "answers" / "*.arrow")).collect().height == 448 * 20

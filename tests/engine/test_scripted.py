@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import math
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from wdct_dist.config.schema import SamplingConfig, ScriptedBias, ScriptedConfig
+from wdct_dist.engine.scripted import ScriptedEngine
+from wdct_dist.errors import EngineError
+
+
+@pytest.fixture
+def start(make_checkpoint):
+    """A scripted engine with some settings."""
+
+    def started(checkpoint_id="small", digest="d" * 64, temperature=0.0, **settings):
+        checkpoint = make_checkpoint(checkpoint_id, digest)
+        return ScriptedEngine(checkpoint, ScriptedConfig(**settings), SamplingConfig(temperature=temperature))
+
+    return started
+
+
+@pytest.fixture
+def prompts(make_prompt):
+    """400 prompts of two, three and four options, each with its own text and order."""
+    generator = random.Random(7)
+    made = []
+    for number in range(400):
+        labels = ("A", "B", "C", "D")[: 2 + number % 3]
+        permutation = tuple(generator.sample(range(len(labels)), len(labels)))
+        made.append(make_prompt(f"Question {number}?", labels=labels, permutation=permutation, prompt_id=f"p{number}"))
+    return made
+
+
+def test_answers_do_not_depend_on_batches_or_order(start, prompts):
+    together = start().answer(prompts, 0)
+    assert [response.prompt_id for response in together] == [prompt.prompt_id for prompt in prompts]
+    assert [start().answer([prompt], 0)[0] for prompt in prompts] == together
+    shuffled = random.Random(1).sample(range(len(prompts)), len(prompts))
+    engine = start()
+    parts = [shuffled[begin : begin + 37] for begin in range(0, len(shuffled), 37)]
+    by_place = {place: r for part in parts for place, r in zip(part, engine.answer([prompts[p] for p in part], 0), strict=True)}
+    assert [by_place[place] for place in range(len(prompts))] == together
+
+
+def test_answers_are_the_same_in_every_version_of_everything(start, make_prompt):
+    response = start().answer([make_prompt("Which is it?", permutation=(1, 0))], 0)[0]
+    assert response.option_logprobs == pytest.approx((-2.678557658394219, -0.30703476719417727), abs=1e-12)
+    assert response.rendered_digest == "f5b729bc1af379c3dc30"
+
+
+def test_option_logprobs_add_up_to_a_label_mass_between_a_half_and_one(start, prompts):
+    for response in start().answer(prompts, 0):
+        assert 0.5 < response.label_mass < 1
+        assert math.fsum(map(math.exp, response.option_logprobs)) == pytest.approx(response.label_mass)
+
+
+def test_the_text_is_the_label_of_the_most_probable_option(start, prompts):
+    for prompt, response in zip(prompts, start().answer(prompts, 0), strict=True):
+        option = max(range(len(prompt.labels)), key=response.option_logprobs.__getitem__)
+        assert response.text == prompt.labels[prompt.permutation.index(option)]
+
+
+def test_checkpoints_differ_and_names_do_not_matter(start, prompts):
+    first = start("first", "1" * 64).answer(prompts, 0)
+    assert start("renamed", "1" * 64).answer(prompts, 0) == first
+    other = start("first", "2" * 64).answer(prompts, 0)
+    assert not any(a.option_logprobs == b.option_logprobs for a, b in zip(first, other, strict=True))
+
+
+def test_trials_differ_only_where_text_is_sampled(start, prompts):
+    def logprobs(engine, trial):
+        return [response.option_logprobs for response in engine.answer(prompts, trial)]
+
+    assert logprobs(start(), 0) == logprobs(start(), 1)
+    assert logprobs(start(temperature=0.7), 0) != logprobs(start(temperature=0.7), 1)
+    assert start().answer(prompts, 3)[0].trial == 3
+
+
+def test_without_a_bias_words_and_deeds_agree_by_chance(start, make_prompt):
+    engine = start()
+    num_items = 20_000
+
+    def options(side):
+        prompts = [make_prompt(f"{side} {number}", permutation=(number % 2, 1 - number % 2)) for number in range(num_items)]
+        return [response.option_logprobs.index(max(response.option_logprobs)) for response in engine.answer(prompts, 0)]
+
+    matches = sum(word == deed for word, deed in zip(options("word"), options("deed"), strict=True))
+    assert abs(matches / num_items - 0.5) < 0.0142  # four standard errors
+
+
+def test_logits_have_the_configured_spread(start, make_prompt):
+    prompts = [make_prompt(f"{number}") for number in range(20_000)]
+    odds = [a - b for a, b in (r.option_logprobs for r in start(spread=3.0).answer(prompts, 0))]
+    mean = sum(odds) / len(odds)
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in odds) / len(odds))
+    assert mean == pytest.approx(0, abs=0.12)
+    assert deviation == pytest.approx(3.0 * math.sqrt(2), rel=0.03)
+
+
+@pytest.mark.parametrize(("bias", "place"), [(ScriptedBias.first, 0), (ScriptedBias.last, -1)])
+def test_a_bias_follows_the_label_whatever_it_stands_for(start, prompts, bias, place):
+    responses = start(bias=bias, strength=8.0).answer(prompts, 0)
+    followed = [r.text == p.labels[place] for p, r in zip(prompts, responses, strict=True)]
+    assert sum(followed) / len(followed) > 0.95
+    assert len({r.option_logprobs.index(max(r.option_logprobs)) for r in responses}) > 1
+
+
+def test_a_tie_gives_all_options_exactly_the_same(start, prompts):
+    assert all(len(set(response.option_logprobs)) == 1 for response in start(bias=ScriptedBias.tie).answer(prompts, 0))
+
+
+def test_prompts_can_be_answered_with_an_error(start, make_prompt):
+    good, bad = start(error_on="poison").answer([make_prompt("a question"), make_prompt("a poisonous one", prompt_id="bad")], 2)
+    assert good.error is None
+    assert (bad.prompt_id, bad.trial, bad.option_logprobs) == ("bad", 2, None)
+    assert "engine.scripted.error_on ('poison')" in bad.error
+
+
+def test_a_checkpoint_can_fail_to_start(start):
+    with pytest.raises(EngineError, match=r"does not start for broken-7b: .*engine\.scripted\.fail_start \('broken'\)"):
+        start("broken-7b", fail_start="broken")
+    assert start("whole-7b", fail_start="broken").answer([], 0) == []
+
+
+KILLED = """
+from pathlib import Path
+from wdct_dist.checkpoints.types import Checkpoint
+from wdct_dist.config.schema import SamplingConfig, ScriptedConfig
+from wdct_dist.engine.scripted import ScriptedEngine
+from wdct_dist.prompts.types import Message, Prompt
+checkpoint = Checkpoint("c", "d" * 64, Path(), "", "scripted", "", 0, "", None, False, "scripted")
+prompts = [
+    Prompt("p", "i", "Opinion", "word", "direct", "en", (0, 1), ("A", "B"), (Message("user", text),), "score")
+    for text in ("harmless", "deadly")
+]
+engine = ScriptedEngine(checkpoint, ScriptedConfig(fail_on="deadly"), SamplingConfig())
+engine.answer(prompts[:1], 0)
+print("answered", flush=True)
+engine.answer(prompts, 0)
+print("survived", flush=True)
+"""
+
+
+def test_a_prompt_can_kill_the_process_of_the_engine():
+    ended = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.returncode) == ("answered\n", -signal.SIGKILL)
+
+
+def test_calls_take_their_time_one_after_the_other(start, make_prompt):
+    engine = start(delay_s=0.02)
+    prompts = [make_prompt(str(number)) for number in range(10)]
+    calls = [threading.Thread(target=engine.answer, args=(prompts, 0)) for _ in range(2)]
+    begin = time.monotonic()
+    for call in calls:
+        call.start()
+    for call in calls:
+        call.join()
+    assert time.monotonic() - begin >= 0.4
+
+
+def test_closing_ends_a_call_that_is_waiting(start, make_prompt):
+    engine = start(delay_s=600.0)
+    threading.Timer(0.05, engine.close).start()
+    with pytest.raises(EngineError, match="closed"):
+        engine.answer([make_prompt()], 0)
+
+
+def test_the_facts_say_that_no_model_was_run(start):
+    facts = start(bias=ScriptedBias.first).facts
+    assert facts.kind == "scripted"
+    assert facts.settings["bias"] == "first"
+    assert facts.notes == ("pseudo-answers: no model was run",)
