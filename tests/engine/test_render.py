@@ -171,6 +171,11 @@ def test_a_prompt_that_the_template_refuses_says_why(make_tokenizer, make_prompt
         renderer.render([make_prompt(messages=turns)])
 
 
+def test_a_prompt_that_is_no_text_is_refused(make_tokenizer, make_prompt):
+    with pytest.raises(CheckpointError, match="the byte_level tokenizer cannot encode this prompt"):
+        render(make_prompt("half a pair: \ud83d"), make_tokenizer("byte_level"), PromptFormat.auto, PromptConfig())
+
+
 def test_the_digest_is_the_same_everywhere_and_knows_every_token():
     assert rendered_digest((1, 2, 300000)) == "b6688c993161fde6648e"
     assert len({rendered_digest(ids) for ids in [(), (0,), (0, 0), (1, 2), (2, 1), (12,)]}) == 6

@@ -184,9 +184,7 @@ def test_calls_from_several_threads_are_answered_as_one_would_be(engine, ask):
     calls = {"A": ask(), "1": ask(("1", "2")), "C": ask(("C", "D"))}
     alone = {name: engine.answer(prompts, 0) for name, prompts in calls.items()}
     answered = {}
-    threads = [
-        threading.Thread(target=lambda name=name: answered.update({name: engine.answer(calls[name], 0)})) for name in calls
-    ]
+    threads = [threading.Thread(target=lambda name=name: answered.update({name: engine.answer(calls[name], 0)})) for name in calls]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -230,6 +228,13 @@ def test_a_request_that_vllm_refuses_is_an_error_and_the_engine_goes_on(engine, 
     monkeypatch.setattr(engine, "_most_prompt_tokens", 10**6)
     error, after = engine.answer([make_prompt("word " * 400), ask()[0]], 0)
     assert "maximum" in error.error
+    assert after.error is None
+
+
+def test_a_prompt_that_is_no_text_is_an_error_and_the_others_are_answered(engine, make_prompt, ask):
+    before, error, after = engine.answer([ask()[0], make_prompt("half a pair: \ud83d"), ask()[1]], 0)
+    assert "cannot encode this prompt" in error.error
+    assert before.error is None
     assert after.error is None
 
 

@@ -64,9 +64,13 @@ class Renderer:
             self._probe_template()
 
     def render(self, prompts: Sequence[Prompt]) -> list[Rendered]:
-        """One `Rendered` a prompt, in order; encoded in one batch."""
+        """One `Rendered` a prompt, in order; encoded in one batch. Raises `CheckpointError` where one of them cannot be rendered."""
         texts = [self.text(prompt) for prompt in prompts]
-        return [Rendered(tuple(ids), text) for ids, text in zip(self.encode(texts), texts, strict=True)]
+        try:
+            encoded = self.encode(texts)
+        except (TypeError, ValueError) as error:  # half a surrogate pair, say, which is no text
+            raise CheckpointError(f"the tokenizer {self._name} cannot encode this prompt ({_one_line(error)}).") from error
+        return [Rendered(tuple(ids), text) for ids, text in zip(encoded, texts, strict=True)]
 
     def text(self, prompt: Prompt) -> str:
         """The prompt's text up to the place where the model's reply goes on."""

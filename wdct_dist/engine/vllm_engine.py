@@ -313,6 +313,7 @@ class VllmEngine:
             logprob_token_ids=list(ids),
             flat_logprobs=True,
             detokenize=False,
+            skip_clone=True,  # vLLM's deep copy of these for each request was a third of our cost of a prompt
         )
         if seed is None:
             self._params_of[ids] = params
@@ -464,10 +465,12 @@ def _build_llm(checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_siz
         "tensor_parallel_size": tensor_parallel_size,
         # never Ray: inside an actor vLLM would place its workers in the cluster by itself
         "distributed_executor_backend": "mp" if tensor_parallel_size > 1 else "uni",
-        "enable_prefix_caching": True,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
+    # Prefix caching is left to vLLM, which has it on wherever the model can have it.
+    if tensor_parallel_size > 1:
+        arguments["distributed_executor_backend"] = "mp"  # within a Ray actor vLLM would start actors of its own
     if engine.max_model_len is not None:
         arguments["max_model_len"] = engine.max_model_len
     if engine.max_num_seqs is not None:
@@ -592,12 +595,12 @@ def _facts(config: Any, prompt_format: str) -> EngineFacts:
     model, cache, scheduler = config.model_config, config.cache_config, config.scheduler_config
     on_cpu = current_platform.is_cpu()
     num_devices = config.parallel_config.tensor_parallel_size
-    dtype = str(model.dtype).removeprefix("torch.")
+    dtype, logits_dtype = (str(kind).removeprefix("torch.") for kind in (model.dtype, model.head_dtype))
     notes = [f"tensor parallel {num_devices}"]
     if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0":
         notes.append("vLLM runs in the engine's own process")
-    if dtype != "float32":
-        notes.append(f"logits are {dtype}: log-odds lie on a coarse grid, and exact ties are common")
+    if logits_dtype != "float32":
+        notes.append(f"logits are {logits_dtype}: log-odds lie on a coarse grid, and exact ties are common")
     return EngineFacts(
         kind="vllm",
         versions={"vllm": vllm.__version__, "torch": torch.__version__, "transformers": transformers.__version__},
@@ -606,6 +609,7 @@ def _facts(config: Any, prompt_format: str) -> EngineFacts:
         max_model_len=model.max_model_len,
         settings={
             "prompt_format": prompt_format,
+            "logits_dtype": logits_dtype,
             "block_size": cache.block_size,
             "prefix_caching": cache.enable_prefix_caching,
             "max_num_seqs": scheduler.max_num_seqs,

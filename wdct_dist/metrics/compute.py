@@ -23,7 +23,7 @@ from wdct_dist.metrics.sides import over_orders, side_by_side, widen
 from wdct_dist.metrics.summary import contributions, summarise
 from wdct_dist.tables import schema
 
-SLICE_ROWS = 2_000_000
+SLICE_ROWS = 500_000
 """Answers worked on at once. Measured with 2 million items (8 million answers): a peak of 3.6 GB, and 2.6 GB with half of it."""
 
 KEYS = ("asked", "trial")
