@@ -83,6 +83,7 @@ class Journal:
     def engine_started(self, engine: int, checkpoint_id: str, facts: EngineFacts, seconds: float) -> None:
         self.engine_facts[checkpoint_id] = asdict(facts)
         self._seconds_to_start = seconds
+        self._progress.begin()
         self._busy[engine] = (time.monotonic(), time.monotonic(), 0)
         self.events.add("engine started", engine=engine, checkpoint=checkpoint_id, seconds=round(seconds, 3))
         for note in facts.notes:

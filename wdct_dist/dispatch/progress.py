@@ -57,6 +57,12 @@ class Progress:
         else:
             self._print(self.line())
 
+    def begin(self) -> None:
+        """An engine is ready: rates are counted from here, not from the start of the run, while nothing is done yet."""
+        if self._tokens == 0 and self._history and self._history[-1][1] == self._done:
+            self._history.clear()
+            self._history.append((time.monotonic(), self._done, 0))
+
     def advance(self, prompts: int, tokens: int) -> None:
         now = time.monotonic()
         self._done += prompts
