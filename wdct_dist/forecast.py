@@ -16,7 +16,7 @@ from wdct_dist.config.schema import Config, EngineKind
 from wdct_dist.dispatch.rates import recall
 from wdct_dist.items.selection import select_items
 from wdct_dist.pipeline import find_checkpoints
-from wdct_dist.prompts.build import build_prompts
+from wdct_dist.prompts.build import SkipTally, build_prompts
 from wdct_dist.prompts.types import Prompt
 from wdct_dist.tables.prompts_file import PromptIndex, PromptTally
 
@@ -49,6 +49,8 @@ class Forecast:
     num_shards: int
     checkpoints: tuple[CheckpointForecast, ...]
     broken: dict[str, str]
+    left_out: tuple[str, ...]
+    """Sentences on items that a variant cannot ask."""
 
     @property
     def num_prompts(self) -> int:
@@ -61,7 +63,8 @@ def forecast(config: Config) -> Forecast:
     found, broken = find_checkpoints(config)
     items = select_items(config.data)
     tally = PromptTally()
-    stream = tally.watch(build_prompts(items, config))
+    skipped = SkipTally()
+    stream = tally.watch(build_prompts(items, config, skipped=skipped))
     sample = list(islice(stream, SAMPLE))
     for _ in stream:
         pass
@@ -76,14 +79,15 @@ def forecast(config: Config) -> Forecast:
         shards,
         tuple(_of_checkpoint(checkpoint, config, sample, rows) for checkpoint in found),
         broken,
+        tuple(skipped.lines()),
     )
 
 
 def forecast_text(plan: Forecast) -> str:
     """The forecast as lines for a person."""
     lines = [f"{plan.num_items:,} items" + (f", {len(plan.dropped)} dropped" if plan.dropped else "")]
-    for one in plan.index.variants:
-        lines.append(f"variant {one.variant}: {one.stop - one.start:,} prompts")
+    lines += [f"variant {name}: {count:,} prompts" for name, count in plan.index.num_by_variant.items()]
+    lines += plan.left_out
     lines.append(
         f"{plan.num_prompts:,} prompts over {len(plan.checkpoints)} checkpoint(s) and {plan.config.trials} trial(s), "
         f"in {plan.num_shards:,} shards of up to {plan.config.dispatch.shard_size}"

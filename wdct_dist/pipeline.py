@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +27,12 @@ from wdct_dist.dispatch.plan import Unit, pending_units
 from wdct_dist.dispatch.progress import Progress
 from wdct_dist.dispatch.scheduler import Scheduler
 from wdct_dist.dispatch.worker import WorkerSpec
-from wdct_dist.errors import EXIT_COMPLETE, EXIT_INCOMPLETE, CheckpointError, EngineError, RunDirError, WdctError
+from wdct_dist.errors import EXIT_COMPLETE, EXIT_INCOMPLETE, CheckpointError, EngineError, Incomplete, RunDirError, WdctError
 from wdct_dist.ids import file_sha256
 from wdct_dist.items.selection import ItemSelection, select_items
-from wdct_dist.prompts.build import build_prompts
+from wdct_dist.prompts.build import SkipTally, build_prompts
+from wdct_dist.prompts.paraphrase import Paraphrases
+from wdct_dist.prompts.variants.registry import find_variants
 from wdct_dist.tables import items_file, prompts_file
 from wdct_dist.tables.arrow_file import read_table
 from wdct_dist.tables.manifest import find_completed, overlapped
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from wdct_dist.metrics.parsed import ReplyTally
 
 
 PREPARED = (items_file.NAME, prompts_file.NAME)
@@ -84,20 +88,21 @@ class Outcome:
 
 def evaluate(config: Config) -> Outcome:
     """Runs an evaluation, or goes on with one: what is done is found on disk, the rest is given to the engines, all is scored."""
+    find_variants(config)  # a variant that cannot be is named before anything is written
     checkpoints, broken = find_checkpoints(config)
     items = select_items(config.data)
     store = open_run(config)
     with locked(store), session(store, config, checkpoints, items) as record:
         store.sweep()
-        index = prepare(store, config, items, record)
-        completed = find_completed(store)
+        written = paraphrases(store, config, items)
+        index = prepare(store, config, items, record, written)
         unique = different(checkpoints)
-        pending = pending_units(unique, index, config.trials, config.dispatch.shard_size, completed.keys)
-        outcome = dispatch(store, config, unique, index, pending, completed.shards, completed.damaged)
+        outcome = ask(store, config, unique, index)
         outcome.failed_checkpoints |= broken
         record["failed_checkpoints"] = outcome.failed_checkpoints
         record["sessions"][-1]["ended"] = outcome.sentence()
         if outcome.interrupted is None:
+            repeat_for_noise(store, config, unique, index)
             score_run(store, config)
     return outcome
 
@@ -137,11 +142,26 @@ def different(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
     return list(first.values())
 
 
-def prepare(store: Store, config: Config, items: ItemSelection, record: dict[str, Any]) -> PromptIndex:
+def paraphrases(store: Store, config: Config, items: ItemSelection) -> Paraphrases | None:
+    """The paraphrases of `augment.paraphraser`, written by it in a first stage where the run does not have them yet."""
+    if config.augment.paraphraser is None:
+        return None
+    from wdct_dist.paraphrasing import write_paraphrases
+
+    def ask_writer(part: Store, index: PromptIndex) -> None:
+        settings = replace(config, checkpoints=[config.augment.paraphraser], trials=1)
+        outcome = ask(part, settings, find_checkpoints(settings)[0], index)
+        if outcome.exit_code != EXIT_COMPLETE:
+            raise Incomplete(f"paraphrases: {outcome.sentence()}")
+
+    return write_paraphrases(store, config, items, ask_writer)
+
+
+def prepare(store: Store, config: Config, items: ItemSelection, record: dict[str, Any], written: Paraphrases | None = None) -> PromptIndex:
     """Writes the configuration, the items and the prompts; where they are there already, proves that they are the same."""
     before = record.get("prompts")
     if before is not None:
-        index = prompts_file.index_of(build_prompts(items, config))
+        index = prompts_file.index_of(build_prompts(items, config, written=written))
         if index.digest != before["digest"]:
             raise RunDirError(
                 f"run_dir: {config.run_dir} holds a run of other prompts: the items or the templates have changed since it began. "
@@ -151,12 +171,39 @@ def prepare(store: Store, config: Config, items: ItemSelection, record: dict[str
             write_config(store, config)
             return index
     items_file.write_items(store, items)
-    index = prompts_file.write_prompts(store, build_prompts(items, config))
-    record["prompts"] = {"count": index.num_prompts, "digest": index.digest, "sha256": {name: store.sha256(name) for name in PREPARED}}
+    skipped = SkipTally()
+    index = prompts_file.write_prompts(store, build_prompts(items, config, written=written, skipped=skipped))
+    print(*skipped.lines(), sep="\n", end="\n" if skipped.items else "", file=sys.stderr)
+    record["prompts"] = {
+        "count": index.num_prompts,
+        "digest": index.digest,
+        "sha256": {name: store.sha256(name) for name in PREPARED},
+        "left_out": skipped.lines(),
+    }
     write_provenance(store, record)
     # last: a directory is a run of this configuration once everything that could be refused has been accepted
     write_config(store, config)
     return index
+
+
+def ask(store: Store, config: Config, checkpoints: Sequence[Checkpoint], index: PromptIndex) -> Outcome:
+    """Has every prompt of the store's prompts.arrow answered by every checkpoint; what is answered already is found on disk."""
+    completed = find_completed(store)
+    pending = pending_units(checkpoints, index, config.trials, config.dispatch.shard_size, completed.keys)
+    return dispatch(store, config, checkpoints, index, pending, completed.shards, completed.damaged)
+
+
+def repeat_for_noise(store: Store, config: Config, checkpoints: Sequence[Checkpoint], index: PromptIndex) -> None:
+    """The A/A repeats of `metrics.noise_repeats`: the same prompts in another order and other shards, in RUN/noise/<n>."""
+    for number in range(1, config.metrics.noise_repeats + 1):
+        again = Store(f"{store.uri}/noise/{number}")
+        again.make_root()
+        shuffled = prompts_file.write_shuffled(store, index, again, seed=number)
+        size = max(1, config.dispatch.shard_size * 2 // (2 + number))
+        settings = replace(config, dispatch=replace(config.dispatch, shard_size=size))
+        outcome = ask(again, settings, checkpoints, shuffled)
+        if outcome.exit_code != EXIT_COMPLETE:
+            raise Incomplete(f"noise repeat {number}: {outcome.sentence()}")
 
 
 def dispatch(
@@ -250,21 +297,31 @@ def session(store: Store, config: Config, checkpoints: Sequence[Checkpoint], ite
             write_provenance(store, record)
 
 
-def score_run(store: Store, config: Config | None = None) -> pl.DataFrame:
+def score_run(store: Store, config: Config | None = None, tally: ReplyTally | None = None) -> pl.DataFrame:
     """Derives the metric tables from the answers on disk; returns the summary. Needs no model, and changes no answer."""
+    from wdct_dist.metrics.run_comparisons import write_comparisons
     from wdct_dist.metrics.run_scores import write_scores
 
     settings = config or read_config(store)
     digests = {one["checkpoint_id"]: one["digest"] for one in read_provenance(store).get("checkpoints", [])}
-    return write_scores(store, digests, settings.metrics)
+    summary = write_scores(store, digests, settings.metrics, tally)
+    return write_comparisons(store, summary, digests, settings.metrics)
 
 
 def report_run(store: Store) -> None:
     """Prints the report of a run from its tables; derives them first where they are not there."""
     import polars as pl
+    from rich.console import Console
 
+    from wdct_dist.metrics.run_comparisons import DIFFERENCES
+    from wdct_dist.report.differences import PAPER_RANGE, difference_table
     from wdct_dist.report.terminal import print_report
 
     config = read_config(store)
     summary = pl.DataFrame(read_table(store, SUMMARY)) if store.exists(SUMMARY) else score_run(store, config)
     print_report(summary, config, read_provenance(store))
+    console = Console()
+    if store.exists(DIFFERENCES) and (table := difference_table(pl.DataFrame(read_table(store, DIFFERENCES)))) is not None:
+        console.print(table)
+    if config.protocol is not None:
+        console.print(PAPER_RANGE)

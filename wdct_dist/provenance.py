@@ -33,6 +33,8 @@ def seeds(config: Config) -> dict[str, int]:
     """Every seed by whose it is."""
     return {
         "order_seed": config.order_seed,
+        "demonstration_seed": config.cot.demonstration_seed,
+        "augment_seed": config.augment.augment_seed,
         "sampling_seed": config.sampling.sampling_seed,
         "engine_seed": config.engine.seed,
         "bootstrap_seed": config.metrics.bootstrap_seed,

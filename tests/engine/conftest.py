@@ -105,6 +105,7 @@ def make_prompt() -> Callable[..., Prompt]:
         messages: tuple[Message, ...] | None = None,
         mode: Mode = "score",
         prompt_id: str = "p",
+        **fields: Any,
     ) -> Prompt:
         return Prompt(
             prompt_id,
@@ -117,6 +118,7 @@ def make_prompt() -> Callable[..., Prompt]:
             labels=labels,
             messages=messages or (Message("user", text),),
             mode=mode,
+            **fields,
         )
 
     return make
@@ -140,3 +142,18 @@ def make_checkpoint() -> Callable[..., Checkpoint]:
         )
 
     return make
+
+
+@pytest.fixture(scope="module")
+def reference(small_model):
+    """Logprobs of every next token behind some ids, by a float32 forward pass of transformers."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(small_model, dtype=torch.float32).eval()
+
+    def logprobs(ids):
+        with torch.inference_mode():
+            return torch.log_softmax(model(torch.tensor([list(ids)])).logits[0, -1].double(), dim=-1)
+
+    return logprobs

@@ -31,9 +31,9 @@ PREFIX = Message("assistant", "Answer:")
 def text_of(make_tokenizer, make_prompt):
     """The text of some messages under a template."""
 
-    def text(template, *messages, family="byte_level", settings=None, mode="score"):
+    def text(template, *messages, family="byte_level", settings=None, **fields):
         renderer = Renderer(make_tokenizer(family, template), PromptFormat.auto, settings or PromptConfig())
-        return renderer.render([make_prompt(messages=messages, mode=mode)])[0].text
+        return renderer.render([make_prompt(messages=messages, **fields)])[0].text
 
     return text
 
@@ -85,6 +85,15 @@ def test_thinking_is_switched_off_where_probabilities_are_read_and_left_alone_wh
     assert text_of(THINKS, QUESTION, mode="reason").endswith("assistant\n")
 
 
+@pytest.mark.parametrize("behind", ["<think>", "<think>\n", "<think>\n\n"])
+def test_a_template_that_always_opens_thinking_has_it_closed_where_probabilities_are_read(text_of, behind):
+    template = CHATML.replace("assistant\n{% endif", f"assistant\n{behind}{{% endif")
+    assert text_of(template, QUESTION).endswith("assistant\n<think>\n\n</think>\n\n")
+    assert text_of(template, QUESTION, PREFIX).endswith("</think>\n\nAnswer:")
+    # the template engine drops the line end of an expression's last line
+    assert text_of(template, QUESTION, mode="reason").endswith(f"assistant\n{behind}")
+
+
 @pytest.mark.parametrize(
     ("printed", "expected"),
     [("strftime_now('%d %B %Y')", "03 February 2024"), ("date_string", "03 Feb 2024")],
@@ -112,6 +121,21 @@ def test_a_plain_prompt_takes_the_begun_reply_instead_of_the_cue(text_of):
 def test_earlier_replies_of_a_plain_prompt_stand_behind_the_cue(text_of):
     text = text_of(None, QUESTION, Message("assistant", "A"), Message("user", "And now?"))
     assert text == "Which?\nAnswer: A\n\nAnd now?\nAnswer:"
+
+
+def test_a_plain_prompt_may_have_a_cue_of_its_own(text_of):
+    turns = (QUESTION, Message("assistant", "A"), Message("user", "And now?"))
+    assert text_of(None, QUESTION, plain_cue="Belief:") == "Which?\nBelief:"
+    assert text_of(None, *turns, plain_cue="答案：") == "Which?\n答案： A\n\nAnd now?\n答案："
+    assert text_of(None, QUESTION, Message("assistant", "I say"), plain_cue="Belief:") == "Which?\nI say"
+    assert text_of(CHATML, QUESTION, plain_cue="Belief:") == text_of(CHATML, QUESTION)
+
+
+def test_a_plain_prompt_whose_text_has_begun_the_reply_gets_no_cue_and_no_line_end(text_of):
+    asked = Message("user", "Which?\nAnswer:")
+    assert text_of(None, asked, plain_cue="") == "Which?\nAnswer:"
+    assert text_of(None, asked, Message("assistant", "A"), asked, plain_cue="") == "Which?\nAnswer:\nA\n\nWhich?\nAnswer:"
+    assert text_of(None, asked, Message("assistant", "I say"), plain_cue="") == "Which?\nAnswer:\nI say"
 
 
 def test_plain_can_be_chosen_for_a_chat_model(make_tokenizer, make_prompt):

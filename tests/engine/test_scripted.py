@@ -11,17 +11,20 @@ import time
 import pytest
 
 from wdct_dist.config.schema import SamplingConfig, ScriptedBias, ScriptedConfig
-from wdct_dist.engine.scripted import ScriptedEngine
+from wdct_dist.engine.scripted import REASONING, ScriptedEngine
+from wdct_dist.engine.slot import filled
 from wdct_dist.errors import EngineError
+from wdct_dist.prompts.types import ANSWER_SLOT, Message
 
 
 @pytest.fixture
 def start(make_checkpoint):
     """A scripted engine with some settings."""
 
-    def started(checkpoint_id="small", digest="d" * 64, temperature=0.0, **settings):
+    def started(checkpoint_id="small", digest="d" * 64, temperature=0.0, max_new_tokens=256, **settings):
         checkpoint = make_checkpoint(checkpoint_id, digest)
-        return ScriptedEngine(checkpoint, ScriptedConfig(**settings), SamplingConfig(temperature=temperature))
+        sampling = SamplingConfig(temperature=temperature, max_new_tokens=max_new_tokens)
+        return ScriptedEngine(checkpoint, ScriptedConfig(**settings), sampling)
 
     return started
 
@@ -114,6 +117,77 @@ def test_a_bias_follows_the_label_whatever_it_stands_for(start, prompts, bias, p
 
 def test_a_tie_gives_all_options_exactly_the_same(start, prompts):
     assert all(len(set(response.option_logprobs)) == 1 for response in start(bias=ScriptedBias.tie).answer(prompts, 0))
+
+
+def test_reasoning_is_the_same_for_all_and_cut_at_the_limit(start, make_prompt):
+    prompt = make_prompt(mode="reason", answer_cue="\nAnswer:")
+    [whole] = start().answer([prompt], 0)
+    assert (whole.reasoning, whole.finish_reason) == (REASONING, "stop")
+    assert whole.num_output_tokens == len(REASONING.split()) + 1
+    [cut] = start(max_new_tokens=3).answer([prompt], 0)
+    assert (cut.reasoning, cut.finish_reason, cut.num_output_tokens) == ("Belief: what I", "length", 4)
+    assert whole.num_prompt_tokens == cut.num_prompt_tokens == len(prompt.messages[0].content)
+
+
+def test_an_answer_depends_on_the_reasoning_and_the_cue_before_it(start, make_prompt):
+    answers = [
+        start().answer([make_prompt()], 0),
+        start().answer([make_prompt(mode="reason", answer_cue="\nAnswer:")], 0),
+        start().answer([make_prompt(mode="reason", answer_cue="\nI say:")], 0),
+        start(max_new_tokens=3).answer([make_prompt(mode="reason", answer_cue="\nAnswer:")], 0),
+    ]
+    assert len({response.option_logprobs for [response] in answers}) == 4
+    assert len({response.rendered_digest for [response] in answers}) == 4
+    assert answers[0][0].reasoning is None
+
+
+def test_a_slot_gets_the_answer_to_the_messages_before_it(start, make_prompt):
+    first = Message("user", "One?")
+    engine = start()
+    said = set()
+    for number in range(20):
+        second = Message("user", f"Two, number {number}?")
+        system = Message("system", f"Be {number}.")
+        prompt = make_prompt(messages=(system, first, Message("assistant", ANSWER_SLOT), second), permutation=(1, 0))
+        [alone] = engine.answer([make_prompt(messages=(system, first))], 0)
+        [response] = engine.answer([prompt], 0)
+        assert response.said == alone.text
+        [whole] = engine.answer([filled(prompt, 2, response.said)], 0)
+        assert response.option_logprobs == whole.option_logprobs
+        assert response.rendered_digest == whole.rendered_digest
+        assert whole.said is None
+        said.add(response.said)
+    assert said == {"A", "B"}
+
+
+def test_every_kind_of_prompt_is_answered_in_one_call_as_alone(start, make_prompt):
+    conversation = (Message("user", "One?"), Message("assistant", ANSWER_SLOT), Message("user", "Two?"))
+    prompts = [
+        make_prompt(),
+        make_prompt(mode="reason", answer_cue="\nAnswer:"),
+        make_prompt(messages=conversation, labels=("A", "B", "C")),
+        make_prompt(reply_tokens=10),
+    ]
+    for temperature in (0.0, 1.0):
+        engine = start(temperature=temperature)
+        assert engine.answer(prompts, 3) == [engine.answer([prompt], 3)[0] for prompt in prompts]
+
+
+def test_replies_of_several_words_name_the_label_in_several_ways_and_are_cut(start, make_prompt):
+    engine = start()
+    texts = set()
+    for number in range(40):
+        asked = f"Number {number}?\nA. Say it.\nB. Keep it."
+        [response] = engine.answer([make_prompt(asked, reply_tokens=10)], 0)
+        label = "AB"[response.option_logprobs.index(max(response.option_logprobs))]
+        texts.add(response.text.replace(label, "_"))
+        assert response.finish_reason == "stop"
+        assert response.num_output_tokens == len(response.text.split())
+        [cut] = engine.answer([make_prompt(asked, reply_tokens=1)], 0)
+        assert cut.text == response.text.split()[0]
+        assert cut.finish_reason == ("length" if " " in response.text else "stop")
+        assert cut.option_logprobs == response.option_logprobs
+    assert texts == {"_", "_.", "The answer is _.", "_. Say it.", "_. Keep it."}
 
 
 def test_prompts_can_be_answered_with_an_error(start, make_prompt):

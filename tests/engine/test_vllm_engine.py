@@ -11,7 +11,7 @@ import pytest
 
 from wdct_dist.config.schema import Dtype, EngineConfig, PromptConfig, PromptFormat, SamplingConfig
 from wdct_dist.engine.render import Renderer, rendered_digest
-from wdct_dist.prompts.types import Message
+from wdct_dist.prompts.types import ANSWER_SLOT, Message
 
 pytestmark = [
     pytest.mark.slow,
@@ -66,32 +66,16 @@ def renderer(model_dir):
     return Renderer(AutoTokenizer.from_pretrained(model_dir), PromptFormat.auto, PromptConfig())
 
 
-@pytest.fixture(scope="module")
-def reference(model_dir):
-    """Logprobs of every next token behind some ids, by a float32 forward pass of transformers."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval()
-
-    def logprobs(ids):
-        with torch.inference_mode():
-            return torch.log_softmax(model(torch.tensor([list(ids)])).logits[0, -1].double(), dim=-1)
-
-    return logprobs
-
-
 @pytest.fixture
 def ask(make_prompt):
     """The prompts of all questions in both orders, with some labels."""
 
-    def prompts(labels=("A", "B"), mode="score"):
+    def prompts(labels=("A", "B")):
         return [
             make_prompt(
                 question.format(*labels) + f"\n\nAnswer with {labels[0]} or {labels[1]}.",
                 labels=labels,
                 permutation=permutation,
-                mode=mode,
                 prompt_id=f"{number}{permutation}",
             )
             for number, question in enumerate(QUESTIONS)
@@ -225,7 +209,7 @@ def test_a_prompt_that_fills_the_model_to_the_last_token_is_answered(engine, ren
 
 
 def test_a_request_that_vllm_refuses_is_an_error_and_the_engine_goes_on(engine, make_prompt, ask, monkeypatch):
-    monkeypatch.setattr(engine, "_most_prompt_tokens", 10**6)
+    monkeypatch.setattr(engine._asker, "_max_model_len", 10**6)
     error, after = engine.answer([make_prompt("word " * 400), ask()[0]], 0)
     assert "maximum" in error.error
     assert after.error is None
@@ -238,16 +222,11 @@ def test_a_prompt_that_is_no_text_is_an_error_and_the_others_are_answered(engine
     assert after.error is None
 
 
-def test_prompts_of_a_mode_that_the_engine_lacks_are_errors(engine, ask):
-    error = engine.answer(ask(mode="reason")[:1], 0)[0].error
-    assert error == "the vLLM engine answers prompts of mode 'score'; this one's mode is 'reason'."
-
-
 def test_more_ids_than_vllm_reads_at_once_are_read_in_parts(engine, ask, monkeypatch):
-    from wdct_dist.engine import vllm_engine
+    from wdct_dist.engine import steps
 
     whole = engine.answer(ask()[:2] + ask(("1", "2"))[:2], 0)
-    monkeypatch.setattr(vllm_engine, "MOST_IDS", 3)
+    monkeypatch.setattr(steps, "MOST_IDS", 3)
     parts = engine.answer(ask()[:2] + ask(("1", "2"))[:2], 0)
     assert [response.num_output_tokens for response in whole] == [1, 1, 2, 2]
     assert [response.num_output_tokens for response in parts] == [2, 2, 2, 2]
@@ -280,10 +259,21 @@ def test_the_facts_are_those_of_the_engine_that_runs(engine):
 def test_sampled_text_changes_with_the_trial_and_the_probabilities_do_not(engine, start, make_prompt):
     prompts = [make_prompt(f"Say any word, number {number}.", prompt_id=str(number)) for number in range(8)]
     greedy = engine.answer(prompts, 0)
-    hot = start(SamplingConfig(temperature=2.0))  # closes the other engine: the last test of this file
+    hot = start(SamplingConfig(temperature=2.0, max_new_tokens=12))  # closes the other engine: the last test of this file
     first, again, other = hot.answer(prompts, 0), hot.answer(prompts, 0), hot.answer(prompts, 1)
     assert [response.text for response in first] == [response.text for response in again]
     assert [response.text for response in first] != [response.text for response in other]
     for responses in (first, other):
         for one, cold in zip(responses, greedy, strict=True):
             assert one.option_logprobs == pytest.approx(cold.option_logprobs, abs=1e-4)
+
+    conversation = (Message("user", "A or B?"), Message("assistant", ANSWER_SLOT), Message("user", "And now, A or B?"))
+    prompts = [
+        *(make_prompt(f"Why {number}?", prompt_id=f"r{number}", mode="reason", answer_cue="\nAnswer:") for number in range(4)),
+        *(make_prompt(messages=conversation, prompt_id=f"c{number}", reply_tokens=4) for number in range(32)),
+    ]
+    first, again, other = ([(r.reasoning, r.said, r.text) for r in hot.answer(prompts, trial)] for trial in (0, 0, 1))
+    assert first == again
+    assert all(one[0] != another[0] for one, another in zip(first[:4], other[:4], strict=True))
+    assert {said for _, said, _ in first[4:]} == {"A", "B"}
+    assert [said for _, said, _ in first[4:]] != [said for _, said, _ in other[4:]]

@@ -40,12 +40,17 @@ def evaluate(options: Namespace) -> int:
 
 
 def score(options: Namespace) -> int:
+    from wdct_dist.metrics.parsed import ReplyTally
     from wdct_dist.pipeline import score_run
+    from wdct_dist.report.unparsed import unparsed_text
     from wdct_dist.tables.run_dir import existing_run
 
     for uri in options.runs:
-        summary = score_run(existing_run(uri))
+        tally = ReplyTally()
+        summary = score_run(existing_run(uri), tally=tally)
         print(f"{uri}: scores/items.arrow, scores/summary.arrow and scores/summary.csv written ({summary.height:,} figures)")
+        if text := unparsed_text(tally):
+            print(text)
     return EXIT_COMPLETE
 
 

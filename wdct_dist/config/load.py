@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from wdct_dist.config.schema import Config, Executor
+from wdct_dist.config.schema import Config, Executor, Protocol
 from wdct_dist.errors import ConfigError
 
 Rule = tuple[str, Callable[[Any], bool], str]
@@ -29,6 +29,14 @@ def _above(low: float) -> Callable[[Any], bool]:
 
 def _at_least(low: float) -> Callable[[Any], bool]:
     return lambda value: value is None or (math.isfinite(value) and value >= low)
+
+
+def _within(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: value is None or low <= value <= high
+
+
+def _from_0_each_once(value: Any) -> bool:
+    return 0 < len(value) == len(set(value)) and min(value) >= 0
 
 
 def _share(value: Any) -> bool:
@@ -64,6 +72,19 @@ RULES: tuple[Rule, ...] = (
         "labels of which none begins with another (`1` beside `10` could not be told apart)",
     ),
     ("prompt.date", _iso_date, "a date such as 2025-01-01"),
+    ("prompt.reply_tokens", _within(1, 4096), "a whole number from 1 to 4096, or null"),
+    ("prompt.block_items", _at_least(1), "a whole number from 1 on"),
+    ("cot.sides", lambda value: 0 < len(value) == len(set(value)), "word, deed or both, each once"),
+    ("cot.shots", _within(0, 32), "a whole number from 0 to 32"),
+    ("cot.demonstrations", lambda value: bool(value.strip()), "`bundled` or a CSV file"),
+    ("augment.label_sets", lambda value: 0 < len(value) == len(set(value)), "letters, digits, parens or some of them, each once"),
+    ("augment.wordings", _from_0_each_once, "numbers of wordings from 0 on, at least one, each once"),
+    ("augment.paraphrases", _from_0_each_once, "0 for the item's own text and numbers of paraphrases, at least one, each once"),
+    ("augment.paraphrases", lambda value: max(value, default=0) <= 255, "numbers of paraphrases up to 255"),
+    ("augment.systems", lambda value: 0 < len(value) == len(set(value)), "system messages or null, at least one, each once"),
+    ("augment.systems", lambda value: all(text is None or text.strip() for text in value), "texts that are not empty, or null"),
+    ("augment.paraphraser", lambda value: value is None or bool(value.strip()), "a checkpoint, or null"),
+    ("augment.sample", _at_least(1), "a whole number from 1 on, or null for all combinations"),
     ("variants", lambda value: len(value) > 0, "at least one variant, such as [direct]"),
     ("variants", lambda value: len(set(value)) == len(value), "each variant once"),
     ("trials", lambda value: 1 <= value <= 65535, "a whole number from 1 to 65535"),
@@ -89,6 +110,7 @@ RULES: tuple[Rule, ...] = (
     ("dispatch.max_restarts", _at_least(0), "a whole number from 0 on"),
     ("dispatch.store_retry_s", _at_least(0), "seconds from 0 on"),
     ("metrics.bootstrap_resamples", _at_least(0), "a whole number from 0 on"),
+    ("metrics.noise_repeats", lambda value: 0 <= value <= 100, "a whole number from 0 to 100"),
     ("metrics.level", lambda value: 0 < value < 1, "a share between 0 and 1"),
     ("report.min_label_mass", _share, "a share from 0 to 1"),
     ("report.min_parse_rate", _share, "a share from 0 to 1"),
@@ -99,11 +121,12 @@ RULES: tuple[Rule, ...] = (
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration of the file at `path` with dotlist `overrides` (`key=value`) on top, checked."""
     file = Path(path)
-    merged = OmegaConf.structured(Config)
-    for origin, layer in (
+    layers = [
         (f"in {file}", _read_file(file)),
         *((f"in the override `{text}`", _read_override(text)) for text in overrides),
-    ):
+    ]
+    merged = OmegaConf.merge(OmegaConf.structured(Config), _preset(layer for _, layer in layers))
+    for origin, layer in layers:
         if problems := unknown_keys(Config, as_mapping(layer)):
             raise ConfigError("\n".join(f"{problem} ({origin})" for problem in problems))
         try:
@@ -120,6 +143,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    Protocol.paper.value: {"variants": ["paper"], "orders": "paper", "prompt": {"reply_tokens": 10}},
+}
+"""What a protocol sets: defaults, under whatever the file and the overrides say."""
+
+
+def _preset(layers: Iterable[DictConfig]) -> DictConfig:
+    """The preset of the protocol that the last layer to name one names; a name that is none is left for the merge to refuse."""
+    named = [as_mapping(layer)["protocol"] for layer in layers if "protocol" in layer]
+    return OmegaConf.create(dict(PRESETS.get(str(named[-1]), {})) if named else {})
+
+
 def check(config: Config) -> None:
     """Raises a `ConfigError` that names every value out of range and every combination that cannot be."""
     problems = [
@@ -131,6 +166,16 @@ def check(config: Config) -> None:
         problems.append(
             f"dispatch.num_engines: {config.dispatch.num_engines} engines do not fit dispatch.executor: local, which has "
             "one; use dispatch.executor: ray."
+        )
+    if config.protocol is Protocol.paper and "paper" not in config.variants:
+        problems.append(
+            f"variants: {config.variants} came beside protocol: paper, which is about the variant paper; add it to the variants, "
+            "or leave the protocol out."
+        )
+    if config.augment.paraphraser is not None and not any(config.augment.paraphrases):
+        problems.append(
+            f"augment.paraphraser: {config.augment.paraphraser} would write paraphrases, and augment.paraphrases asks for none "
+            f"({config.augment.paraphrases}); name numbers from 1 on there, such as [0, 1], or leave the paraphraser out."
         )
     if problems:
         raise ConfigError("\n".join(problems))

@@ -21,6 +21,22 @@ class Orders(Enum):
     all = "all"
     as_given = "as_given"
     random = "random"
+    paper = "paper"
+
+
+class Protocol(Enum):
+    paper = "paper"
+
+
+class AskedSide(Enum):
+    word = "word"
+    deed = "deed"
+
+
+class LabelSet(Enum):
+    letters = "letters"
+    digits = "digits"
+    parens = "parens"
 
 
 class PromptFormat(Enum):
@@ -81,6 +97,41 @@ class PromptConfig:
     """What the options are called, first option first."""
     date: str = "2025-01-01"
     """What chat templates that print today's date are given (ISO), so that prompts do not change overnight."""
+    reply_tokens: int | None = None
+    """Also generate up to this many tokens where the answer stands, so that there is a text to parse. Empty: one."""
+    block_items: int = 60
+    """Items that the variants of one family go through together: few enough for the prefix cache to still hold what they share,
+    and enough for full shards."""
+
+
+@dataclass
+class CotConfig:
+    sides: list[AskedSide] = field(default_factory=lambda: [AskedSide.word, AskedSide.deed])
+    """Sides asked with reasoning; the other one is asked directly. The paper reasons on deeds only."""
+    shots: int = 0
+    """Demonstrations before each question. The reasoning's limit is `sampling.max_new_tokens`."""
+    demonstrations: str = "bundled"
+    """Where they are drawn from: `bundled`, or a CSV with the columns id, Type, Prompt, Question, Belief."""
+    demonstration_seed: int = 0
+    """Seed of the drawing; each item and side draws its own from it."""
+
+
+@dataclass
+class AugmentConfig:
+    label_sets: list[LabelSet] = field(default_factory=lambda: [LabelSet.letters, LabelSet.digits, LabelSet.parens])
+    """What the options are called: `letters` (`prompt.labels`), `digits` (1, 2 …), `parens` ((a), (b) …)."""
+    wordings: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
+    """Instruction wordings by number; 0 is that of `direct`."""
+    paraphrases: list[int] = field(default_factory=lambda: [0])
+    """Texts of the items: 0 the item's own, n its n-th paraphrase; items without it are left out of that variant."""
+    systems: list[str | None] = field(default_factory=lambda: [None])
+    """System messages; null is `prompt.system`."""
+    paraphraser: str | None = None
+    """Checkpoint that writes the paraphrases that items lack, before the evaluation."""
+    sample: int | None = None
+    """Take this many combinations of the factors, drawn with a seed. Empty: all."""
+    augment_seed: int = 0
+    """Seed of `sample`."""
 
 
 @dataclass
@@ -121,6 +172,8 @@ class EngineConfig:
     """No compilation and no CUDA graphs. Empty: on where there is no GPU, since compiling there takes a minute."""
     seed: int = 0
     """The engine's own seed (`engine_seed` in the provenance)."""
+    deterministic: bool = False
+    """Answers that do not depend on what else is in a batch, where vLLM and the hardware can (slower); said in the provenance."""
     trust_remote_code: bool = False
     """Run Python code that comes with a checkpoint. Only for checkpoints that you have read."""
     allow_pickle: bool = False
@@ -176,6 +229,8 @@ class MetricsConfig:
     """Seed of the resampling."""
     level: float = 0.95
     """Level of the intervals."""
+    noise_repeats: int = 0
+    """A/A repeats: everything is asked again this often, in another order and other shards, to see what changes mean nothing."""
 
 
 @dataclass
@@ -194,12 +249,16 @@ class ReportConfig:
 class Config:
     run_dir: str = "runs/{name}"
     """Where the run lives: a path or a URI that pyarrow reads; `{name}` is the name of the configuration file."""
+    protocol: Protocol | None = None
+    """`paper`: the published evaluation: its prompt, its option orders, ten new tokens; settings of yours come over it."""
     data: DataConfig = field(default_factory=DataConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     variants: list[str] = field(default_factory=lambda: ["direct"])
-    """Ways of asking, by name."""
+    """Ways of asking, by name: direct, cot, augmented, joint, joint-reverse, paper, and those of other packages."""
+    cot: CotConfig = field(default_factory=CotConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     orders: Orders = Orders.rotations
-    """Option orders: every rotation, every permutation, the data's own, or one at random an item and side."""
+    """Option orders: every rotation, every permutation, the data's own, one at random an item and side, or the published draws."""
     order_seed: int = 0
     """Seed of `orders: random`."""
     trials: int = 1

@@ -29,6 +29,8 @@ class Response:
     num_output_tokens: int | None = None
     error: str | None = None
     """Why there is no answer, or None."""
+    said: str | None = None
+    """The label that was put into the prompt's answer slot; None where it has none."""
 
 
 @dataclass(frozen=True, slots=True)

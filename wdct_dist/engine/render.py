@@ -1,7 +1,7 @@
 """From prompts to the token ids that a model is sent.
 
 Chat: the checkpoint's chat template, whose text already holds every special token, so none is added when it is encoded.
-Plain (base models): one text that ends in `Answer:`, with the special tokens that the tokenizer itself puts in front.
+Plain (base models): one text that ends in the cue of its reply, with the special tokens that the tokenizer itself puts in front.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from wdct_dist.config.schema import PromptConfig, PromptFormat
+from wdct_dist.engine.thinking import opened_at_end, thinking_tags
 from wdct_dist.errors import CheckpointError
 from wdct_dist.prompts.types import Message, Prompt
 
 REPLY_CUE = "Answer:"
-"""What a plain prompt ends in, unless its last message begins the reply with words of its own."""
+"""What a plain prompt ends in, unless it has a cue of its own or its last message begins the reply."""
 
 PROBE_SYSTEM, PROBE_QUESTION, PROBE_REPLY = "probesystem", "probequestion", "probereply"
 
@@ -58,6 +59,7 @@ class Renderer:
         self._bos = getattr(tokenizer, "bos_token_id", None)
         closing = {getattr(tokenizer, "eos_token_id", None), getattr(tokenizer, "sep_token_id", None)}
         self._closing = frozenset(closing - {None})
+        self._tags = thinking_tags(tokenizer)
         self._folds_system = False
         self._glue = ""
         if self.format is PromptFormat.chat:
@@ -75,7 +77,7 @@ class Renderer:
     def text(self, prompt: Prompt) -> str:
         """The prompt's text up to the place where the model's reply goes on."""
         if self.format is PromptFormat.plain:
-            return _plain_text(prompt.messages)
+            return _plain_text(prompt.messages, REPLY_CUE if prompt.plain_cue is None else prompt.plain_cue)
         messages, prefix = _split_prefix(prompt.messages)
         try:
             text = self._apply(messages, thinking=prompt.mode == "reason")
@@ -83,6 +85,10 @@ class Renderer:
             raise CheckpointError(
                 f"the chat template of {self._name} refuses this prompt ({_one_line(error)}); use another variant, or prompt.format: plain."
             ) from error
+        tags = opened_at_end(text, self._tags)
+        if tags is not None and prompt.mode == "score":
+            # a template that opens thinking whatever it is told: closed, so that the answer is next
+            text = f"{text.rstrip()}\n\n{tags.closing}\n\n"
         if prefix:
             return text + self._glue + prefix
         # a template that opens no reply by itself: its own heading of a reply is put there
@@ -177,16 +183,17 @@ def _system_folded(messages: Sequence[Message]) -> list[Message]:
     return others
 
 
-def _plain_text(messages: Sequence[Message]) -> str:
-    """Paragraphs; a reply stands on the line after what it replies to, behind the cue."""
+def _plain_text(messages: Sequence[Message], cue: str) -> str:
+    """Paragraphs; a reply stands on the line after what it replies to, behind the cue. Without a cue the text ends as it is."""
     finished, prefix = _split_prefix(messages)
     text = ""
     for message in finished:
         if message.role == "assistant":
-            text += f"\n{REPLY_CUE} {message.content}"
+            text += f"\n{cue} {message.content}" if cue else f"\n{message.content}"
         else:
             text += f"\n\n{message.content}" if text else message.content
-    return f"{text}\n{prefix or REPLY_CUE}"
+    reply = prefix or cue
+    return f"{text}\n{reply}" if reply else text
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,22 +2,27 @@
 
 Its answer to a prompt depends on the prompt's messages and labels, the checkpoint's digest and, where text is sampled
 (`sampling.temperature` above 0), on the trial; never on batches, order or shards. Without a bias each prompt's answer is drawn
-by itself, the other order of the same item too, so the consistency score comes out at chance. Its tokens are the text's characters.
+by itself, the other order of the same item too, so the consistency score comes out at chance. Its reasoning is always the same, and
+its answer depends on that too; an answer slot gets its answer to the messages before it. Tokens of a prompt are its characters, those
+of a reply its words.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wdct_dist import __version__
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import SamplingConfig, ScriptedBias, ScriptedConfig
 from wdct_dist.engine.protocol import EngineFacts, Response
+from wdct_dist.engine.slot import filled, first_turn, label_said, slot_place
 from wdct_dist.errors import EngineError
 from wdct_dist.prompts.permute import by_option
 from wdct_dist.prompts.types import Prompt
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SEED_BYTES = 16
+
+REASONING = "Belief: what I would do follows from what I hold to be right, and both options can be defended."
 
 
 class ScriptedEngine:
@@ -71,15 +78,68 @@ class ScriptedEngine:
         self._closed.set()
 
     def _answer(self, prompts: Sequence[Prompt], trial: int) -> list[Response]:
+        asked, said = self._filled(prompts, trial)
+        words = REASONING.split(" ")
+        limit = self._sampling.max_new_tokens
+        reasoning = " ".join(words[:limit])
+        texts = [_text(prompt, reasoning) for prompt in asked]
+        if self._settings.fail_on is not None and any(self._settings.fail_on in text for text in texts):
+            os.kill(os.getpid(), signal.SIGKILL)
+        drawn = self._draw(asked, texts, trial)
+        columns = (drawn.logprobs, drawn.mass, drawn.chosen, drawn.seeds, drawn.digests)
+        responses = []
+        for prompt, in_slot, text, values, label_mass, chosen, seed, digest in zip(asked, said, texts, *columns, strict=True):
+            if self._settings.error_on is not None and self._settings.error_on in text:
+                error = f"the prompt contains engine.scripted.error_on ({self._settings.error_on!r})."
+                responses.append(Response(prompt.prompt_id, trial, error=error))
+                continue
+            num_prompt_tokens = len(text)
+            reply, num_words, finish_reason = prompt.labels[chosen], 1, "length"
+            if prompt.reply_tokens is not None:
+                reply, num_words, finish_reason = _reply(prompt, chosen, seed[0])
+            reasons = prompt.mode == "reason"
+            if reasons:
+                finish_reason = "length" if len(words) > limit else "stop"
+                num_words += min(len(words), limit)
+                num_prompt_tokens -= len(reasoning) + len(prompt.answer_cue or "") + 2
+            responses.append(
+                Response(
+                    prompt_id=prompt.prompt_id,
+                    trial=trial,
+                    option_logprobs=by_option(values[: len(prompt.labels)], prompt.permutation),
+                    label_mass=label_mass,
+                    text=reply,
+                    reasoning=reasoning if reasons else None,
+                    rendered_digest=digest,
+                    finish_reason=finish_reason,
+                    num_prompt_tokens=num_prompt_tokens,
+                    num_cached_tokens=0,
+                    num_output_tokens=num_words + (in_slot is not None),
+                    said=in_slot,
+                )
+            )
+        return responses
+
+    def _filled(self, prompts: Sequence[Prompt], trial: int) -> tuple[list[Prompt], list[str | None]]:
+        """The prompts with the engine's answer in their slots, and what was put there; None where there is no slot."""
+        asked: list[Prompt] = list(prompts)
+        said: list[str | None] = [None] * len(asked)
+        slots = [(place, slot) for place, prompt in enumerate(asked) if (slot := slot_place(prompt)) is not None]
+        if slots:
+            turns = [first_turn(asked[place], slot) for place, slot in slots]
+            drawn = self._draw(turns, [_text(turn, "") for turn in turns], trial)
+            for (place, slot), values in zip(slots, drawn.logprobs, strict=True):
+                prompt = asked[place]
+                label = label_said(prompt, trial, values[: len(prompt.labels)], self._sampling)
+                asked[place], said[place] = filled(prompt, slot, label), label
+        return asked, said
+
+    def _draw(self, prompts: Sequence[Prompt], texts: Sequence[str], trial: int) -> _Drawn:
         import numpy as np
 
-        settings = self._settings
         key = hashlib.blake2b(
             f"{self._checkpoint.digest} {trial if self._sampling.temperature > 0 else '-'}".encode(), digest_size=32
         ).digest()
-        texts = ["\0".join([message.content for message in prompt.messages]) for prompt in prompts]
-        if settings.fail_on is not None and any(settings.fail_on in text for text in texts):
-            os.kill(os.getpid(), signal.SIGKILL)
         digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=10) for text in texts]
         seed_bytes = [
             hashlib.blake2b(repr(prompt.labels).encode() + digest.digest(), digest_size=SEED_BYTES, key=key).digest()
@@ -87,26 +147,40 @@ class ScriptedEngine:
         ]
         seeds = np.frombuffer(b"".join(seed_bytes), dtype="<u8").reshape(-1, SEED_BYTES // 8)
         num_labels = np.array([len(prompt.labels) for prompt in prompts])
-        logprobs, mass = _label_logprobs(seeds, num_labels, settings)
+        logprobs, mass = _label_logprobs(seeds, num_labels, self._settings)
         chosen = np.argmax(logprobs, axis=1).tolist()
-        rows = zip(prompts, texts, logprobs.tolist(), mass.tolist(), chosen, digests, strict=True)
-        return [
-            Response(
-                prompt_id=prompt.prompt_id,
-                trial=trial,
-                option_logprobs=by_option(values[: len(prompt.labels)], prompt.permutation),
-                label_mass=label_mass,
-                text=prompt.labels[label],
-                rendered_digest=digest.hexdigest(),
-                finish_reason="length",
-                num_prompt_tokens=len(text),
-                num_cached_tokens=0,
-                num_output_tokens=1,
-            )
-            if settings.error_on is None or settings.error_on not in text
-            else Response(prompt.prompt_id, trial, error=f"the prompt contains engine.scripted.error_on ({settings.error_on!r}).")
-            for prompt, text, values, label_mass, label, digest in rows
-        ]
+        return _Drawn(logprobs.tolist(), mass.tolist(), chosen, seed_bytes, [digest.hexdigest() for digest in digests])
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """What the engine draws for some prompts; columns of the same length."""
+
+    logprobs: list[list[float]]
+    """By label place [prompts, most labels]."""
+    mass: list[float]
+    chosen: list[int]
+    """Place of the most probable label."""
+    seeds: list[bytes]
+    digests: list[str]
+
+
+def _text(prompt: Prompt, reasoning: str) -> str:
+    """All that the answer depends on."""
+    contents = [message.content for message in prompt.messages]
+    if prompt.mode == "reason":
+        contents += [reasoning, prompt.answer_cue or ""]
+    return "\0".join(contents)
+
+
+def _reply(prompt: Prompt, chosen: int, form: int) -> tuple[str, int, str]:
+    """The text of a reply of several words, their number, and why it ends: the label in one of several forms."""
+    label, limit = prompt.labels[chosen], prompt.reply_tokens
+    asked = next((message.content for message in reversed(prompt.messages) if message.role == "user"), "")
+    line = re.search(rf"^{re.escape(label)}[.):]? (.+)$", asked, re.MULTILINE)
+    forms = [label, f"{label}.", f"The answer is {label}.", f"{label}. {line[1]}" if line else f"I choose {label}."]
+    words = forms[form % len(forms)].split(" ")
+    return " ".join(words[:limit]), len(words[:limit]), "length" if limit is not None and len(words) > limit else "stop"
 
 
 def _label_logprobs(seeds: NDArray[Any], num_labels: NDArray[Any], settings: ScriptedConfig) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -2,8 +2,7 @@
 
 vLLM is built and stepped in one thread of its own (the worker threads of its CPU kernels belong to the thread that started them).
 Calls of `answer` render and tokenise in their own threads and hand their prompts over; the engine's thread serves them in order of
-arrival, so that several calls share its batches and it never drains between them. A prompt is a little program (`_score`): it
-asks for one or more requests, is given their outputs, asks again or returns its response; it waits for no other prompt.
+arrival, so that several calls share its batches and it never drains between them. What is asked about a prompt is in `steps.py`.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ import re
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import EngineConfig, PromptConfig, SamplingConfig
-from wdct_dist.engine.labels import LabelSpeller, LabelTrie, option_logprobs
+from wdct_dist.engine.labels import LabelSpeller
 from wdct_dist.engine.protocol import EngineFacts, Response
-from wdct_dist.engine.render import Rendered, Renderer, rendered_digest
+from wdct_dist.engine.render import Renderer
+from wdct_dist.engine.steps import Asker, Generated, Generation, Steps
 from wdct_dist.errors import BadInput, ConfigError, EngineError
-from wdct_dist.ids import stable_hash
 from wdct_dist.prompts.types import Prompt
 
 SLICE = 256
@@ -36,9 +35,6 @@ SLICE = 256
 
 AHEAD = 256
 """Requests given to vLLM beyond those that it works on at once: it never waits for us, and what it holds stays bounded."""
-
-MOST_IDS = 128
-"""Token ids whose logprobs vLLM reads for one request (`MAX_LOGPROB_TOKEN_IDS` in its sampling_params.py)."""
 
 LOOK_S = 1.0
 """How often those who wait look whether vLLM's processes are still there."""
@@ -71,53 +67,52 @@ def start_vllm(
     return VllmEngine(checkpoint, engine, prompt, sampling, tensor_parallel_size)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    """One request to vLLM."""
-
-    token_ids: list[int]
-    params: Any
-
-
-_Steps = Generator[list[_Ask], list[Any], Response]
-"""A prompt on its way: yields requests, is sent their `RequestOutput`s in the same order, returns the response."""
-
 _Answers = queue.SimpleQueue[tuple[int, Response] | EngineError]
 """What a call of `answer` waits on: (place in the call, response), or why there will be none."""
 
 
 @dataclass(slots=True, eq=False)
 class _Task:
-    """One prompt of one call, and the outputs that it waits for."""
+    """One prompt of one call, and what it waits for."""
 
     prompt: Prompt
     trial: int
-    steps: _Steps
+    steps: Steps
     place: int
     answers: _Answers
-    outputs: list[Any] = field(default_factory=list)
+    generated: dict[int, Generated] = field(default_factory=dict)
     num_awaited: int = 0
     over: bool = False
 
-    def advance(self, outputs: list[Any] | None) -> list[_Request]:
-        """Hands over the outputs that the prompt asked for (None to begin); gives its next requests, none where it is answered."""
+    def begin(self) -> list[_Request]:
+        """The prompt's first requests."""
+        return self._advance(None)
+
+    def take(self, number: int, output: Any) -> list[_Request]:
+        """Takes the output of one request; the prompt's next requests once all have come, none where it is answered."""
+        if self.over:
+            return []
         try:
-            asks = next(self.steps) if outputs is None else self.steps.send(outputs)
+            self.generated[number] = _generated(output)
+        except EngineError as error:
+            self.refuse(error)
+            return []
+        if len(self.generated) < self.num_awaited:
+            return []
+        return self._advance([self.generated[place] for place in range(self.num_awaited)])
+
+    def _advance(self, generated: list[Generated] | None) -> list[_Request]:
+        try:
+            wanted = next(self.steps) if generated is None else self.steps.send(generated)
         except StopIteration as end:
             self.finish(end.value)
             return []
-        except EngineError as error:  # of this prompt alone, such as a logprob that is no number
+        except (EngineError, BadInput) as error:  # of this prompt alone, such as a logprob that is no number
             self.refuse(error)
             return []
-        self.outputs = [None] * len(asks)
-        self.num_awaited = len(asks)
-        return [_Request(ask, self, slot) for slot, ask in enumerate(asks)]
-
-    def take(self, slot: int, output: Any) -> list[_Request]:
-        """Takes one output; the next requests once all have come."""
-        self.outputs[slot] = output
-        self.num_awaited -= 1
-        return self.advance(self.outputs) if self.num_awaited == 0 and not self.over else []
+        self.generated = {}
+        self.num_awaited = len(wanted)
+        return [_Request(one, self, number, begins=generated is None) for number, one in enumerate(wanted)]
 
     def refuse(self, error: Exception) -> None:
         self.steps.close()
@@ -130,11 +125,13 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """One request of a task; its output goes to `slot` of the task's outputs."""
+    """One of the requests that a task waits for."""
 
-    ask: _Ask
+    generation: Generation
     task: _Task
-    slot: int
+    number: int
+    begins: bool
+    """Whether it is of the task's first ones."""
 
 
 class VllmEngine:
@@ -157,8 +154,7 @@ class VllmEngine:
         self._gate = threading.Lock()
         self._open_calls: set[_Answers] = set()
         self._failure: EngineError | None = None
-        self._params_of: dict[tuple[int, ...], Any] = {}
-        self._text_of: dict[int, str] = {}
+        self._params_of: dict[tuple[tuple[int, ...], int, tuple[str, ...]], Any] = {}
         self._core: Any = None
 
         started: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -181,11 +177,12 @@ class VllmEngine:
         try:
             self._core = llm.llm_engine.engine_core
             vllm_config = llm.llm_engine.vllm_config
-            self._most_prompt_tokens: int = vllm_config.model_config.max_model_len - 1
-            self._tokenizer = llm.get_tokenizer()
-            self._renderer = Renderer(self._tokenizer, prompt.format, prompt)
-            self._speller = LabelSpeller(self._tokenizer, self._renderer.encode, vllm_config.model_config.get_vocab_size())
-            self._facts = _facts(vllm_config, self._renderer.format.value)
+            model_config = vllm_config.model_config
+            tokenizer = llm.get_tokenizer()
+            renderer = Renderer(tokenizer, prompt.format, prompt)
+            speller = LabelSpeller(tokenizer, renderer.encode, model_config.get_vocab_size())
+            self._asker = Asker(tokenizer, renderer, speller, sampling, model_config.max_model_len)
+            self._facts = _facts(vllm_config, renderer.format.value, engine.deterministic)
         except BaseException:
             self.close()
             raise
@@ -211,7 +208,7 @@ class VllmEngine:
             for start in range(0, len(prompts), SLICE):
                 tasks = []
                 part = prompts[start : start + SLICE]
-                for place, (prompt, planned) in enumerate(zip(part, self._plan(part, trial), strict=True), start):
+                for place, (prompt, planned) in enumerate(zip(part, self._asker.begin(part, trial), strict=True), start):
                     if isinstance(planned, Response):
                         responses[place] = planned
                     else:
@@ -253,120 +250,38 @@ class VllmEngine:
         if getattr(getattr(self._core, "resources", None), "engine_dead", False):
             self._core.outputs_queue.put_nowait(RuntimeError("vLLM's engine process died unexpectedly"))
 
-    # In the threads that call `answer`: what is to be asked.
-
-    def _plan(self, prompts: Sequence[Prompt], trial: int) -> list[_Steps | Response]:
-        """The steps of each prompt; for one that cannot be asked, its response."""
-        asked: list[tuple[Rendered, LabelTrie] | BadInput] = []
-        for prompt, rendered in zip(prompts, self._rendered(prompts), strict=True):
-            try:
-                asked.append(self._checked(prompt, rendered))
-            except BadInput as error:
-                asked.append(error)
-        # One list of ids for all requests of a slice where it fits, so that vLLM's batches are the same all through.
-        tries = {id(ask[1]): ask[1] for ask in asked if not isinstance(ask, BadInput)}.values()
-        common = tuple(sorted({token for trie in tries for read in trie.reads for token in read}))
-        return [
-            Response(prompt.prompt_id, trial, error=_one_line(ask))
-            if isinstance(ask, BadInput)
-            else self._score(prompt, trial, ask[0], ask[1], common)
-            for prompt, ask in zip(prompts, asked, strict=True)
-        ]
-
-    def _rendered(self, prompts: Sequence[Prompt]) -> list[Rendered | BadInput]:
-        try:
-            return list(self._renderer.render(prompts))
-        except BadInput as error:
-            if len(prompts) == 1:
-                return [error]
-            # the template refuses one of them: each by itself shows which
-            return [one for prompt in prompts for one in self._rendered([prompt])]
-
-    def _checked(self, prompt: Prompt, rendered: Rendered | BadInput) -> tuple[Rendered, LabelTrie]:
-        if isinstance(rendered, BadInput):
-            raise rendered
-        if prompt.mode != "score":
-            raise BadInput(f"the vLLM engine answers prompts of mode 'score'; this one's mode is {prompt.mode!r}.")
-        trie = self._speller.trie(rendered, prompt.labels)
-        num_tokens = len(rendered.token_ids) + len(trie.contexts[-1])
-        if num_tokens > self._most_prompt_tokens:
-            raise BadInput(
-                f"the prompt is too long: {num_tokens} tokens, where the engine takes {self._most_prompt_tokens} and one for "
-                "the reply; raise engine.max_model_len as far as the checkpoint allows, or shorten the item."
-            )
-        return rendered, trie
-
-    def _params(self, ids: tuple[int, ...], seed: int | None = None) -> Any:
-        """What a request reads: the logprobs of `ids` at its first token. With a `seed`, that token is sampled.
-
-        vLLM takes these from the log-softmax of the raw logits in float32, whatever the temperature. `logprobs` stays unset: it
-        would sort the vocabulary for its top tokens and be limited by `max_logprobs`.
-        """
-        from vllm import SamplingParams
-
-        if seed is None and ids in self._params_of:
-            return self._params_of[ids]
-        params = SamplingParams(
-            temperature=0.0 if seed is None else self._sampling.temperature,
-            top_p=1.0 if seed is None else self._sampling.top_p,
-            seed=seed,
-            max_tokens=1,
-            logprob_token_ids=list(ids),
-            flat_logprobs=True,
-            detokenize=False,
-            skip_clone=True,  # vLLM's deep copy of these for each request was a third of our cost of a prompt
-        )
-        if seed is None:
-            self._params_of[ids] = params
-        return params
-
     # In the engine's thread.
 
-    def _score(self, prompt: Prompt, trial: int, rendered: Rendered, trie: LabelTrie, common: tuple[int, ...]) -> _Steps:
-        """Option probabilities: read where the reply begins and then, for labels of several tokens, in the other contexts.
+    def _params(self, generation: Generation) -> Any:
+        """vLLM's words for a request.
 
-        The text is the first token of the reply. Of the counts, the prompt's and the cached tokens are the first
-        request's; the output tokens are those of all requests.
+        It takes the logprobs that are read from the log-softmax of the raw logits in float32, whatever the temperature. `logprobs` stays
+        unset: it would sort the vocabulary for its top tokens and be limited by `max_logprobs`. Beside requests that read, a request
+        that reads nothing gets a row of its own, masked, of the sampler's table (`gather_specific_token_logprobs`).
         """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
-        def parts(context: int) -> list[tuple[int, ...]]:
-            ids = common if len(common) <= MOST_IDS else trie.reads[context]
-            return [ids[start : start + MOST_IDS] for start in range(0, len(ids), MOST_IDS)]
-
-        seed = None
-        if self._sampling.temperature > 0:
-            seed = int(stable_hash([self._sampling.sampling_seed, prompt.prompt_id, trial], length=8), 16)
-        token_ids = list(rendered.token_ids)
-        outputs = yield [_Ask(token_ids, self._params(ids, seed)) for ids in parts(0)]
-        first = outputs[0]
-        read = [_logprobs(outputs)]
-        later = [parts(context) for context in range(1, len(trie.contexts))]
-        if later:
-            more = yield [
-                _Ask([*token_ids, *path], self._params(ids)) for path, own in zip(trie.contexts[1:], later, strict=True) for ids in own
-            ]
-            outputs = [*outputs, *more]
-            rest = iter(more)
-            read += [_logprobs(list(itertools.islice(rest, len(own)))) for own in later]
-        options, mass = option_logprobs(trie, read, prompt.permutation)
-        reply = first.outputs[0]
-        return Response(
-            prompt_id=prompt.prompt_id,
-            trial=trial,
-            option_logprobs=options,
-            label_mass=mass,
-            text=self._text(reply.token_ids[0]),
-            rendered_digest=rendered_digest(rendered.token_ids),
-            finish_reason=reply.finish_reason,
-            num_prompt_tokens=len(token_ids),
-            num_cached_tokens=first.num_cached_tokens,
-            num_output_tokens=len(outputs),
+        key = generation.read, generation.max_tokens, generation.stop
+        if generation.seed is None and key in self._params_of:
+            return self._params_of[key]
+        params = SamplingParams(
+            temperature=0.0 if generation.seed is None else self._sampling.temperature,
+            top_p=1.0 if generation.seed is None else self._sampling.top_p,
+            seed=generation.seed,
+            max_tokens=generation.max_tokens,
+            stop=list(generation.stop),
+            logprob_token_ids=list(generation.read) or None,
+            flat_logprobs=True,
+            # only stop strings need vLLM's own text; tags of thinking can be special tokens
+            detokenize=bool(generation.stop),
+            skip_special_tokens=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_clone=True,  # vLLM's deep copy of these for each request was a third of our cost of a prompt
         )
-
-    def _text(self, token: int) -> str:
-        if token not in self._text_of:
-            self._text_of[token] = self._tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return self._text_of[token]
+        if generation.seed is None:
+            self._params_of[key] = params
+        return params
 
     def _run(self, checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_size: int, started: queue.SimpleQueue[Any]) -> None:
         with tempfile.TemporaryDirectory(prefix="wdct-vllm-") as folder:
@@ -397,7 +312,9 @@ class VllmEngine:
 
     def _serve(self, vllm: Any) -> None:
         """The engine's life: takes prompts, feeds vLLM, hands over its outputs; until it is closed. What vLLM raises ends it."""
-        most_running = vllm.vllm_config.scheduler_config.max_num_seqs + AHEAD
+        scheduler = vllm.vllm_config.scheduler_config
+        most_running = scheduler.max_num_seqs + AHEAD
+        has_priorities = scheduler.policy == "priority"
         waiting: deque[_Task] = deque()
         ready: deque[_Request] = deque()
         running: dict[str, _Request] = {}
@@ -411,14 +328,17 @@ class VllmEngine:
                 waiting.extend(tasks)
             while len(running) < most_running and (ready or waiting):
                 if not ready:
-                    ready.extend(waiting.popleft().advance(None))
+                    ready.extend(waiting.popleft().begin())
                     continue
                 request = ready.popleft()
                 if request.task.over:
                     continue
                 name = next(names)
+                prompt = {"type": "token", "prompt_token_ids": list(request.generation.token_ids)}
+                # what has begun comes first, while its tokens are in the prefix cache
+                priority = {} if request.begins or not has_priorities else {"priority": -1}
                 try:
-                    vllm.add_request(name, {"type": "token", "prompt_token_ids": request.ask.token_ids}, request.ask.params)
+                    vllm.add_request(name, prompt, self._params(request.generation), **priority)
                 except refusals as error:  # of this request alone; the engine is as whole as before
                     request.task.refuse(error)
                 else:
@@ -427,8 +347,7 @@ class VllmEngine:
                 for output in vllm.step():
                     if output.finished:
                         request = running.pop(output.request_id)
-                        # a prompt that has begun comes before new ones, while its tokens are in the prefix cache
-                        ready.extend(request.task.take(request.slot, output))
+                        ready.extend(request.task.take(request.number, output))
 
 
 def _refusals() -> tuple[type[Exception], ...]:
@@ -438,15 +357,18 @@ def _refusals() -> tuple[type[Exception], ...]:
     return (ValueError, TypeError, getattr(exceptions, "VLLMClientError", ValueError))
 
 
-def _logprobs(outputs: Sequence[Any]) -> dict[int, float]:
-    """Logprobs by token id, from the outputs of one context."""
-    read: dict[int, float] = {}
-    for output in outputs:
-        reply = output.outputs[0]
-        if not reply.token_ids or reply.logprobs is None:
-            raise EngineError(f"vLLM ended a request without a token (finish reason: {reply.finish_reason}).")
-        read.update(zip(reply.logprobs.token_ids, reply.logprobs.logprobs, strict=True))
-    return read
+def _generated(output: Any) -> Generated:
+    """Raises `EngineError` where vLLM gave a request up."""
+    reply = output.outputs[0]
+    if reply.finish_reason not in ("stop", "length"):
+        raise EngineError(f"vLLM gave a request up (finish reason: {reply.finish_reason}).")
+    logprobs: dict[int, float] = {}
+    if reply.logprobs is not None and len(reply.logprobs) > 0:
+        first = slice(reply.logprobs.start_indices[0], reply.logprobs.end_indices[0])
+        logprobs.update(zip(reply.logprobs.token_ids[first], reply.logprobs.logprobs[first], strict=True))
+    # of a stop token vLLM gives the id
+    stop = reply.stop_reason if isinstance(reply.stop_reason, str) else None
+    return Generated(tuple(reply.token_ids), logprobs, reply.finish_reason, stop, output.num_cached_tokens)
 
 
 def _build_llm(checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_size: int, error_log: Path) -> Any:
@@ -455,6 +377,8 @@ def _build_llm(checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_siz
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     # spawned, not forked: this process has threads, and locks that they hold
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    if engine.deterministic and _has_batch_invariance():
+        os.environ["VLLM_BATCH_INVARIANT"] = "1"
     from vllm.platforms import current_platform
 
     arguments: dict[str, Any] = {
@@ -466,6 +390,8 @@ def _build_llm(checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_siz
         "tensor_parallel_size": tensor_parallel_size,
         # never Ray: inside an actor vLLM would place its workers in the cluster by itself
         "distributed_executor_backend": "mp" if tensor_parallel_size > 1 else "uni",
+        # what goes on comes before what begins
+        "scheduling_policy": "priority",
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
@@ -493,6 +419,13 @@ def _build_llm(checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_siz
         from vllm import LLM
 
         return LLM(**arguments)
+
+
+def _has_batch_invariance() -> bool:
+    """Whether vLLM's batch-invariant mode runs here: on NVIDIA GPUs from compute capability 8.0 on (its features/batch_invariance page)."""
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cuda() and current_platform.has_device_capability(80))
 
 
 @contextlib.contextmanager
@@ -587,7 +520,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _facts(config: Any, prompt_format: str) -> EngineFacts:
+def _facts(config: Any, prompt_format: str, deterministic: bool) -> EngineFacts:
     import torch
     import transformers
     import vllm
@@ -602,6 +535,13 @@ def _facts(config: Any, prompt_format: str) -> EngineFacts:
         notes.append("vLLM runs in the engine's own process")
     if logits_dtype != "float32":
         notes.append(f"logits are {logits_dtype}: log-odds lie on a coarse grid, and exact ties are common")
+    batch_invariant = os.environ.get("VLLM_BATCH_INVARIANT") == "1" and _has_batch_invariance()
+    if deterministic and not batch_invariant:
+        place = "a CPU" if on_cpu else current_platform.get_device_name()
+        notes.append(
+            f"engine.deterministic has no effect: vLLM has no batch-invariant mode on {place}, so an answer's last bits depend on "
+            "what else is in its batch"
+        )
     return EngineFacts(
         kind="vllm",
         versions={"vllm": vllm.__version__, "torch": torch.__version__, "transformers": transformers.__version__},
@@ -617,6 +557,7 @@ def _facts(config: Any, prompt_format: str) -> EngineFacts:
             "max_num_batched_tokens": scheduler.max_num_batched_tokens,
             "enforce_eager": model.enforce_eager,
             "seed": model.seed,
+            "batch_invariant": batch_invariant,
             "load_format": str(getattr(config.load_config.load_format, "value", config.load_config.load_format)),
             "quantization": model.quantization,
             **({"cpu_cache_gib": (cache.kv_cache_memory_bytes or 0) / 2**30} if on_cpu else {}),

@@ -242,6 +242,15 @@ def _plain_side(labels: RecordReader, value: object, side: Side, where: str) -> 
         return None
     if not isinstance(value, str):
         return {"question": value, "options": []}
+    stem, options = split_options(value)
+    if not all(option_of_label(label) == index for index, (label, _) in enumerate(options)):
+        came = ", ".join(label for label, _ in options)
+        labels.fault(side, f"labels of {where} are {came}; they must be A, B and so on, each once", "label-order")
+    return {"question": stem, "options": [text for _, text in options]}
+
+
+def split_options(value: str) -> tuple[str, list[tuple[str, str]]]:
+    """The stem of a question as the public test writes it, and its options as (label, text): its last lines that have a label."""
     lines = _LINE_END.split(value.strip())
     options: list[tuple[str, str]] = []
     while lines:
@@ -251,10 +260,7 @@ def _plain_side(labels: RecordReader, value: object, side: Side, where: str) -> 
         elif lines[-1].strip():
             break
         lines.pop()
-    if not all(option_of_label(label) == index for index, (label, _) in enumerate(options)):
-        came = ", ".join(label for label, _ in options)
-        labels.fault(side, f"labels of {where} are {came}; they must be A, B and so on, each once", "label-order")
-    return {"question": "\n".join(lines), "options": [text for _, text in options]}
+    return "\n".join(lines), options
 
 
 def _lines(stream: IO[AnyStr], path: Path) -> Iterator[AnyStr]:

@@ -34,7 +34,11 @@ class ItemSelection:
     file_state: tuple[int, int] = field(repr=False)
 
     def __iter__(self) -> Iterator[Item]:
-        """The chosen items in file order, with their flags.
+        """The chosen items in file order, with their flags. Raises as `placed` does."""
+        return (item for _, item in self.placed())
+
+    def placed(self) -> Iterator[tuple[int, Item]]:
+        """The chosen items in file order, with their flags, each with its place among all records of the file, from 0.
 
         Raises DataError where the file is not the one that was audited any more.
         """
@@ -42,13 +46,13 @@ class ItemSelection:
         if _file_state(self.path) != self.file_state:
             raise changed
         num_left = self.num_items
-        for record in read_records(self.path):
+        for place, record in enumerate(read_records(self.path)):
             if num_left == 0:
                 return
             if record.item is None or record.position in self.bad_positions or not _is_wanted(record.item, self.domains):
                 continue
             num_left -= 1
-            yield replace(record.item, flags=self.flags_by_position.get(record.position, ()))
+            yield place, replace(record.item, flags=self.flags_by_position.get(record.position, ()))
         if num_left:
             raise changed
 

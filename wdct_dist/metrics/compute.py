@@ -19,6 +19,7 @@ from wdct_dist.metrics import consistency, probability, quality, stability
 from wdct_dist.metrics.answers import AnswerSource
 from wdct_dist.metrics.bootstrap import Bootstrap
 from wdct_dist.metrics.derive import SIDE, derive
+from wdct_dist.metrics.parsed import ReplyTally, parse_answers, replies, with_replies
 from wdct_dist.metrics.sides import over_orders, side_by_side, widen
 from wdct_dist.metrics.summary import contributions, summarise
 from wdct_dist.tables import schema
@@ -41,6 +42,8 @@ class _Plan:
     """One row for each variant, language and item: num_prompts, domain, num_options, correct_option, flags, suspicious."""
     domains: list[str]
     """In the order of the items."""
+    has_replies: bool
+    """Whether any prompt lets the engine generate text to parse."""
     kept: tuple[int, int, pl.DataFrame] | None = None
 
     def slices(self, num_trials: int, slice_rows: int) -> Iterator[tuple[int, int]]:
@@ -67,6 +70,10 @@ class _Plan:
             self.kept = (start, stop, found)
         return self.kept[2]
 
+    def whole_prompts_of(self, start: int, stop: int) -> pl.LazyFrame:
+        """The prompts of a slice with all their columns."""
+        return self.prompts.join(self.asked.lazy().slice(start, stop - start), on=SPEC, how="semi")
+
 
 def score(
     source: AnswerSource,
@@ -76,6 +83,7 @@ def score(
     write_items: Callable[[pa.Table], None],
     bootstrap: Bootstrap,
     slice_rows: int = SLICE_ROWS,
+    tally: ReplyTally | None = None,
 ) -> pa.Table:
     """Scores every checkpoint of `source`; returns the summary, [rows, columns of SCORES_SUMMARY].
 
@@ -85,7 +93,8 @@ def score(
     byte, whatever shards they come in. Items that `wdct check` found suspicious are scored like others and carry their flags.
 
     Every planned item has a row for each trial that the checkpoint has answers of; planned prompts without an answer count as
-    `missing`. Raises `RunDirError` where an answer is there twice, or answers of different digests stand under one checkpoint.
+    `missing`. `tally` is filled with what replies say. Raises `RunDirError` where an answer is there twice, or answers of different
+    digests stand under one checkpoint.
     """
     plan = _read_plan(prompts, items)
     parts = []
@@ -94,7 +103,7 @@ def score(
         num_trials = _num_trials(answers, checkpoint_id)
         waiting: list[pl.DataFrame] = []
         for start, stop in plan.slices(num_trials, slice_rows):
-            scored, contributed = _score_slice(answers, plan, start, stop, num_trials, checkpoint_id)
+            scored, contributed = _score_slice(answers, plan, start, stop, num_trials, checkpoint_id, tally)
             write_items(scored)
             waiting.append(contributed)
             ended = stop == plan.asked.height
@@ -158,7 +167,8 @@ def _read_plan(prompts: pl.LazyFrame, items: pl.LazyFrame) -> _Plan:
         .collect(engine="streaming")
     )
     domains = asked.group_by("domain").agg(pl.col("position").min()).sort("position", "domain", nulls_last=True)["domain"].to_list()
-    return _Plan(prompts, asked.drop("position"), domains)
+    has_replies = prompts.select((pl.col("reply_tokens") > 1).any()).collect(engine="streaming").item()
+    return _Plan(prompts, asked.drop("position"), domains, has_replies)
 
 
 def _num_trials(answers: pl.LazyFrame, checkpoint_id: str) -> int:
@@ -174,7 +184,7 @@ def _num_trials(answers: pl.LazyFrame, checkpoint_id: str) -> int:
 
 
 def _score_slice(
-    answers: pl.LazyFrame, plan: _Plan, start: int, stop: int, num_trials: int, checkpoint_id: str
+    answers: pl.LazyFrame, plan: _Plan, start: int, stop: int, num_trials: int, checkpoint_id: str, tally: ReplyTally | None
 ) -> tuple[pa.Table, pl.DataFrame]:
     """scores/items of rows `start` to `stop` of the plan, and what they add to each metric, both sorted."""
     prompts = plan.prompts_of(start, stop)
@@ -186,6 +196,11 @@ def _score_slice(
             f"for prompt {twice['prompt_id'][0]}, trial {twice['trial'][0]}; two shards overlap: delete one of them, and "
             "manifest.json, which is then made anew."
         )
+    if plan.has_replies:
+        parsed = parse_answers(replies(answers, plan.whole_prompts_of(start, stop))).collect(engine="streaming")
+        if tally is not None:
+            tally.add(parsed)
+        derived = with_replies(derived.lazy(), parsed.lazy()).collect(engine="streaming")
     derived = derived.drop("prompt_id")
     asked = plan.asked[start:stop]
     table = pl.concat(

@@ -35,7 +35,8 @@ def derive(answers: pl.LazyFrame, prompts: pl.LazyFrame) -> pl.LazyFrame:
       tie decided by position would count the order in which options are shown as an opinion.
     - `tie`: whether two or more options share the answer.
     - `label_mass`: as in `answers`.
-    - `refused`: whether the reply is a refusal; null where the mode leaves no room to refuse, and until text is parsed.
+    - `read`: whether there is an answer; `refused`, `agrees`: null; `by_text`: whether text decides, false. Where text was generated,
+      `parsed.with_replies` sets all four.
 
     Lists and not one column an option, so that items with different k go through at once: list arithmetic and an elementwise
     `list.eval` took 0.07 s for 2 million rows, against 0.86 s for k columns gathered into lists again.
@@ -59,17 +60,17 @@ def derive(answers: pl.LazyFrame, prompts: pl.LazyFrame) -> pl.LazyFrame:
             probs=weights / weights.list.sum(),
             shares=tops / num_tops,
             tie=num_tops > 1,
+            read="readable",
             refused=pl.lit(None, dtype=pl.Boolean),
+            agrees=pl.lit(None, dtype=pl.Boolean),
+            by_text=pl.lit(False),
         )
         .drop("option_logprobs", "error", "answered", "readable", "difference")
     )
 
 
 def _parse_status() -> pl.Expr:
-    """The status of an answer that is read from its log-probabilities, whatever the mode.
-
-    Where answers are parsed from text (`protocol: paper`), the status of the text is decided here too.
-    """
+    """The status of an answer that is read from its log-probabilities, whatever the mode; for text see `parsed.with_replies`."""
     logprobs = pl.col("option_logprobs")
     num_finite = logprobs.list.eval(pl.element().is_finite().cast(pl.UInt8)).list.sum()
     usable = (logprobs.list.len() == pl.col("num_options")) & (num_finite == pl.col("num_options"))

@@ -1,7 +1,9 @@
 """Whether the answers can be trusted, and whether they are right.
 
 Rates of prompts (`label_mass`, `tie_rate`, `parse_rate`, `refusal_rate`) pool both sides, all orders and trials; every prompt
-weighs the same. `tie_rate` counts prompts whose own option probabilities tie, not items that tie after averaging over orders.
+weighs the same. `parse_rate`: of all planned prompts, those with an answer that can be read, in the reply where text was generated,
+else in the probabilities. `refusal_rate`: of the replies, those that decline; undefined where no text was generated. `tie_rate`
+counts prompts whose own option probabilities tie, not items that tie after averaging over orders.
 
 Beyond the contract, for each side: `position_word` and `position_deed` say how far answers follow a place instead of an option.
 Where an item's answered orders are balanced (each option stands first equally often), it is the share of its answers at the
@@ -47,7 +49,7 @@ def _total_mass() -> pl.Expr:
 METRICS: dict[str, Ratio] = {
     "accuracy_word": mean_of_items(pl.col("expected_word_correct")),
     "accuracy_deed": mean_of_items(pl.col("expected_deed_correct")),
-    "parse_rate": pooled(_both("num_answers"), _both("num_prompts")),
+    "parse_rate": pooled(_both("num_read"), _both("num_prompts")),
     "refusal_rate": pooled(_both("num_refused"), _both("num_refusable")),
     "label_mass": pooled(_total_mass(), _both("num_masses")),
     "tie_rate": pooled(_both("num_ties"), _both("num_answers")),

@@ -12,6 +12,7 @@ from wdct_dist.errors import RunDirError
 from wdct_dist.metrics.answers import ShardFiles
 from wdct_dist.metrics.bootstrap import Bootstrap
 from wdct_dist.metrics.compute import score
+from wdct_dist.metrics.parsed import ReplyTally
 from wdct_dist.metrics.summary import summary_csv
 from wdct_dist.tables import items_file, prompts_file, schema
 from wdct_dist.tables.arrow_file import read_table, scan
@@ -23,8 +24,10 @@ ITEMS = "scores/items.arrow"
 SUMMARY_CSV = "scores/summary.csv"
 
 
-def write_scores(store: Store, digests: Mapping[str, str], settings: MetricsConfig) -> pl.DataFrame:
+def write_scores(store: Store, digests: Mapping[str, str], settings: MetricsConfig, tally: ReplyTally | None = None) -> pl.DataFrame:
     """Derives the tables from the shards of the checkpoints in `digests` (digest by checkpoint id); returns the summary.
+
+    `tally` is filled with what replies say.
 
     Raises `RunDirError` where there are no answers.
     """
@@ -36,6 +39,7 @@ def write_scores(store: Store, digests: Mapping[str, str], settings: MetricsConf
             scan(store, items_file.NAME),
             write_items=writer.write_table,
             bootstrap=bootstrap,
+            tally=tally,
         )
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, schema.SCORES_SUMMARY, options=schema.IPC_OPTIONS) as writer:
@@ -52,9 +56,7 @@ def answers_of(store: Store, digests: Mapping[str, str]) -> ShardFiles:
     for name in store.names("answers"):
         if (key := parse_name(name)) is not None:
             by_digest.setdefault(key.checkpoint_digest, []).append(store.path(name) if store.local is not None else name)
-    shards = {
-        checkpoint_id: names for checkpoint_id, digest in digests.items() if (names := by_digest.get(digest[:DIGEST_LENGTH]))
-    }
+    shards = {checkpoint_id: names for checkpoint_id, digest in digests.items() if (names := by_digest.get(digest[:DIGEST_LENGTH]))}
     if not shards:
         raise RunDirError(f"{store.uri}: it has no answers yet; `wdct evaluate` writes them.")
     return ShardFiles(shards, None if store.local is not None else lambda name: read_table(store, name))

@@ -12,6 +12,7 @@ import polars as pl
 
 from wdct_dist.metrics.derive import PARSE_STATUSES
 from wdct_dist.metrics.exact_sum import exact_mean
+from wdct_dist.metrics.parsed import COUNTS
 
 KEYS = ("checkpoint_id", "variant", "language", "trial", "item_id")
 """What names a row of scores/items.arrow."""
@@ -48,8 +49,10 @@ def over_orders(wide: pl.LazyFrame, num_options: int, keys: Sequence[str] = KEYS
     """One row for each of `keys` and side; `wide` as `widen` returns it. Means are over the orders that have an answer.
 
     - `num_prompts`, `num_answers`, `num_ties`, `num_refused`, `num_refusable`, `num_masses`: counts of prompts.
+    - `num_read`, `num_agreeing`, `num_compared`: see `parsed`.
     - `p{i}`, `s{i}`: mean probability and mean share of option i.
-    - `d{i}`: the debiased answer: 1 at the option with the largest mean probability, shared evenly between tied ones.
+    - `d{i}`: the debiased answer: 1 at the option with the largest mean probability, shared evenly between tied ones. Where text decides
+      (`by_text`), the option that most of the orders chose.
     - `option`: the index of that option, null where it is a tie; `tie`: whether it is.
     - `stable`: whether all orders have the same answer; see `stability`.
     - `position`, `position_first`, `position_last`: see `quality`.
@@ -58,7 +61,8 @@ def over_orders(wide: pl.LazyFrame, num_options: int, keys: Sequence[str] = KEYS
     options = range(num_options)
     answered = pl.col("num_answers") > 0
     balanced = answered & (pl.min_horizontal(_each("first", options)) == pl.max_horizontal(_each("first", options)))
-    tops = [(pl.col(f"p{i}") >= pl.col("top") - TIE_TOLERANCE).cast(pl.Float64) for i in options]
+    weights = [pl.when("by_text").then(f"s{i}").otherwise(f"p{i}") for i in options]
+    tops = [(weight >= pl.col("top") - TIE_TOLERANCE).cast(pl.Float64) for weight in weights]
     num_tops = pl.sum_horizontal(tops)
     gathered = wide.group_by(*keys, "side").agg(
         *(exact_mean(pl.col(f"p{i}")) for i in options),
@@ -67,17 +71,19 @@ def over_orders(wide: pl.LazyFrame, num_options: int, keys: Sequence[str] = KEYS
         *(exact_mean(pl.col(f"at{j}")) for j in options),
         *((pl.col("first") == i).sum().alias(f"first{i}") for i in options),
         exact_mean(pl.col("label_mass")),
+        by_text=pl.col("by_text").any(),
         num_masses=pl.col("label_mass").count(),
         num_prompts=pl.len(),
         num_answers=(pl.col("parse_status") == "ok").sum(),
         num_ties=pl.col("tie").sum(),
         num_refused=pl.col("refused").sum(),
         num_refusable=pl.col("refused").count(),
+        **COUNTS,
         worst=pl.col("parse_status").to_physical().max(),
     )
     same = pl.max_horizontal(_each("least", options)) == 1
     return (
-        gathered.with_columns(top=pl.max_horizontal(_each("p", options)))
+        gathered.with_columns(top=pl.max_horizontal(weights))
         .with_columns(
             *(pl.when(answered).then(top / num_tops).alias(f"d{i}") for i, top in enumerate(tops)),
             tie=pl.when(answered).then(num_tops > 1),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from wdct_dist.metrics import consistency, probability, quality, stability
+from wdct_dist.metrics import consistency, parsed, probability, quality, stability
 from wdct_dist.metrics.bootstrap import Bootstrap, Floats, intervals
 from wdct_dist.metrics.ratio import Ratio
 
@@ -16,6 +16,7 @@ METRICS: dict[str, Ratio] = {
     **probability.METRICS,
     **stability.METRICS,
     **quality.METRICS,
+    **parsed.METRICS,
 }
 
 ALL = "all"

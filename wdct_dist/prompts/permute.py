@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from wdct_dist.config.schema import Orders
@@ -13,22 +13,61 @@ from wdct_dist.items.types import Side
 
 Value = TypeVar("Value")
 Permutation = tuple[int, ...]
+ItemOrders = Mapping[Side, tuple[Permutation, ...]]
+"""The orders in which each side of an item is asked."""
+
+PAPER_SEED = 42
+"""Seed of the published evaluation (`--seed` in eval/test_local_models.py of icip-cas/Word-Deed-Consistency-Test, commit 63cba03)."""
 
 
-def permutations(orders: Orders, num_options: int, *, item_id: str, side: Side, order_seed: int) -> list[Permutation]:
-    """The orders in which a question with `num_options` options is asked; `all` gives k! of them."""
+def permutations(
+    orders: Orders, num_options: int, *, item_id: str, side: Side, order_seed: int, swap: bool = False
+) -> tuple[Permutation, ...]:
+    """The orders in which a question with `num_options` options is asked; `all` gives k! of them.
+
+    `swap` is the published draw for this question; it matters to `paper` alone.
+    """
     as_given = tuple(range(num_options))
     match orders:
         case Orders.rotations:
-            return [as_given[shift:] + as_given[:shift] for shift in range(num_options)]
+            return tuple(as_given[shift:] + as_given[:shift] for shift in range(num_options))
         case Orders.all:
-            return list(itertools.permutations(as_given))
+            return tuple(itertools.permutations(as_given))
         case Orders.as_given:
-            return [as_given]
+            return (as_given,)
         case Orders.random:
             # seeded by what it is drawn for, so that leaving an item out changes no other item's order
             generator = random.Random(stable_hash([order_seed, item_id, side]))
-            return [tuple(generator.sample(as_given, num_options))]
+            return (tuple(generator.sample(as_given, num_options)),)
+        case Orders.paper:
+            assert num_options == 2, "the published draws swap two options"
+            return ((1, 0) if swap else (0, 1),)
+
+
+class PaperDraws:
+    """The published swaps: one draw for each item's word question in file order, then one for each item's deed question.
+
+    One generator, seeded with 42, draws for both passes (load_data in eval/load_data.py of the paper's repository; swap where the
+    draw is under 0.5). Two generators stand here, the second moved past the first pass, so that items can come one by one.
+    Items with more than two options draw too, although they are left out of the protocol: the later ones depend on it.
+    """
+
+    def __init__(self, num_items: int) -> None:
+        """`num_items`: all items of the file, also those that are not evaluated."""
+        self._word = random.Random(PAPER_SEED)
+        self._deed = random.Random(PAPER_SEED)
+        for _ in range(num_items):
+            self._deed.random()
+        self._next = 0
+
+    def at(self, place: int) -> Mapping[Side, bool]:
+        """Whether each side of the item at `place` in the file (from 0) is swapped. Places come in ascending order."""
+        assert place >= self._next
+        for _ in range(place - self._next):
+            self._word.random()
+            self._deed.random()
+        self._next = place + 1
+        return {"word": self._word.random() < 0.5, "deed": self._deed.random() < 0.5}
 
 
 def by_option(by_label: Sequence[Value], permutation: Permutation) -> tuple[Value, ...]:

@@ -6,6 +6,7 @@ A unit names its prompts by their place in this file, so prompts never travel th
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ BATCH_ROWS = 1024
 
 @dataclass(frozen=True, slots=True)
 class VariantRange:
-    """Where a variant's prompts stand in prompts.arrow."""
+    """Where prompts of one variant stand in prompts.arrow, one behind the other. The variants of a family take turns: several ranges."""
 
     variant: str
     start: int
@@ -38,6 +39,14 @@ class PromptIndex:
     variants: tuple[VariantRange, ...]
     digest: str
     """Hash over all prompt ids in order: two files with the same digest hold the same prompts in the same places."""
+
+    @property
+    def num_by_variant(self) -> dict[str, int]:
+        """Prompts by variant, in the order in which the variants first appear."""
+        counts: dict[str, int] = {}
+        for one in self.variants:
+            counts[one.variant] = counts.get(one.variant, 0) + one.stop - one.start
+        return counts
 
 
 class PromptTally:
@@ -119,3 +128,17 @@ def _batches(prompts: Iterable[Prompt]) -> Iterator[list[Prompt]]:
             batch = []
     if batch:
         yield batch
+
+
+def write_shuffled(store: Store, index: PromptIndex, target: Store, seed: int) -> PromptIndex:
+    """The prompts of `store` in another order, each range of a variant shuffled in itself; one range is held at a time."""
+    reader = PromptReader(store)
+
+    def shuffled() -> Iterator[Prompt]:
+        generator = random.Random(seed)
+        for one in index.variants:
+            prompts = reader.read(one.start, one.stop)
+            generator.shuffle(prompts)
+            yield from prompts
+
+    return write_prompts(target, shuffled())

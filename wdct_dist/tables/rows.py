@@ -42,6 +42,10 @@ def prompts_batch(prompts: Sequence[Prompt]) -> pa.RecordBatch:
         [list(prompt.labels) for prompt in prompts],
         [[{"role": m.role, "content": m.content} for m in prompt.messages] for prompt in prompts],
         [prompt.mode for prompt in prompts],
+        [prompt.answer_cue for prompt in prompts],
+        [list(prompt.stop) for prompt in prompts],
+        [prompt.reply_tokens for prompt in prompts],
+        [prompt.plain_cue for prompt in prompts],
     ]
     return _batch(columns, schema.PROMPTS)
 
@@ -60,8 +64,27 @@ def prompts_from(batch: pa.RecordBatch) -> list[Prompt]:
             tuple(labels),
             tuple(Message(message["role"], message["content"]) for message in messages),
             mode,
+            answer_cue,
+            tuple(stop),
+            reply_tokens,
+            plain_cue,
         )
-        for prompt_id, item_id, domain, side, variant, language, permutation, labels, messages, mode in zip(*columns, strict=True)
+        for (
+            prompt_id,
+            item_id,
+            domain,
+            side,
+            variant,
+            language,
+            permutation,
+            labels,
+            messages,
+            mode,
+            answer_cue,
+            stop,
+            reply_tokens,
+            plain_cue,
+        ) in zip(*columns, strict=True)
     ]
 
 

@@ -48,7 +48,7 @@ def open_run(config: Config) -> Store:
 
 def _foreign(folder: Path) -> str | None:
     """The name of something in `folder` that a run which got no further than its prompts does not leave; None where there is none."""
-    ours = {LOCK, PROVENANCE, "items.arrow", "prompts.arrow"}
+    ours = {LOCK, PROVENANCE, "items.arrow", "prompts.arrow", "paraphrase", "paraphrases.jsonl"}
     for entry in sorted(folder.iterdir()):
         empty_folder = entry.name in ("answers", "scores") and entry.is_dir() and not any(entry.iterdir())
         if entry.name not in ours and not entry.name.startswith(TEMPORARY) and not empty_folder:

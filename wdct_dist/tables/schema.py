@@ -32,6 +32,11 @@ PROMPTS = pa.schema(
         ("labels", pa.list_(pa.string())),
         ("messages", pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))),
         ("mode", pa.string()),
+        # beyond the contract: what engines need for reasoning, for replies of several tokens and for base models
+        ("answer_cue", pa.string()),
+        ("stop", pa.list_(pa.string())),
+        ("reply_tokens", pa.uint16()),
+        ("plain_cue", pa.string()),
     ]
 )
 
@@ -51,6 +56,8 @@ ANSWERS = pa.schema(
         ("num_cached_tokens", pa.int32()),
         ("num_output_tokens", pa.int32()),
         ("error", pa.string()),
+        # beyond the contract: the label that stands in the prompt's answer slot
+        ("said", pa.string()),
     ]
 )
 
@@ -98,6 +105,72 @@ SCORES_SUMMARY = pa.schema(
         ("ci_high", pa.float64()),
         ("level", pa.float64()),
         ("n", pa.int64()),
+    ]
+)
+
+SCORES_DIFFERENCES = pa.schema(
+    [
+        # checkpoint | variant | language: what left and right are
+        ("kind", pa.string()),
+        ("left", pa.string()),
+        ("right", pa.string()),
+        # what both sides have in common; null for what they differ in
+        ("checkpoint_id", pa.string()),
+        ("variant", pa.string()),
+        ("language", pa.string()),
+        ("domain", pa.string()),
+        ("metric", pa.string()),
+        # left - right
+        ("difference", pa.float64()),
+        ("ci_low", pa.float64()),
+        ("ci_high", pa.float64()),
+        ("level", pa.float64()),
+        ("p_value", pa.float64()),
+        ("p_holm", pa.float64()),
+        ("family_size", pa.int64()),
+        ("n", pa.int64()),
+        ("n_discordant", pa.int64()),
+        ("n_left_only", pa.int64()),
+        ("n_undecided", pa.int64()),
+        ("noise", pa.float64()),
+        ("below_noise", pa.bool_()),
+    ]
+)
+
+SCORES_EFFECTS = pa.schema(
+    [
+        ("checkpoint_id", pa.string()),
+        ("language", pa.string()),
+        ("family", pa.string()),
+        ("domain", pa.string()),
+        ("factor", pa.string()),
+        ("factor_level", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        # the value less the mean over the factor's levels; the interval is that of the effect
+        ("effect", pa.float64()),
+        ("ci_low", pa.float64()),
+        ("ci_high", pa.float64()),
+        ("level", pa.float64()),
+        ("n", pa.int64()),
+    ]
+)
+
+SCORES_NOISE = pa.schema(
+    [
+        ("checkpoint_id", pa.string()),
+        ("variant", pa.string()),
+        ("language", pa.string()),
+        ("domain", pa.string()),
+        ("metric", pa.string()),
+        ("floor", pa.float64()),
+        ("largest", pa.float64()),
+        ("typical", pa.float64()),
+        # share of the items whose value changed at all between any two evaluations
+        ("changed", pa.float64()),
+        ("level", pa.float64()),
+        ("n", pa.int64()),
+        ("num_repeats", pa.int64()),
     ]
 )
 

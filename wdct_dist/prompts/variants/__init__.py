@@ -1,4 +1,4 @@
-"""Variants: named ways of asking. Each is one function from an `Ask` to a `Draft`, registered as an entry point.
+"""Variants: named ways of asking. Each is a function from an `Ask` to a `Draft`, or a family of such functions.
 
 A package of yours adds one with
 

@@ -1,0 +1,67 @@
+"""What an item adds to a comparison: its measures as the mean over its trials, and one decision whether words and deeds match."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from wdct_dist.metrics.exact_sum import exact_mean
+from wdct_dist.metrics.factors import family
+from wdct_dist.metrics.prob_lists import answer_shares, as_lists, mean_by_option, one_minus_jsd, same_option
+
+METRICS = ("cs", "cs_debiased", "pcs", "pcs_debiased")
+"""What is compared: names as in the summary, an item's value is what it adds to the mean there."""
+
+ASKING = ["checkpoint_id", "variant", "language"]
+PROBS = ["word_probs", "deed_probs"]
+
+
+def item_values(scores: pl.LazyFrame, max_options: int) -> pl.LazyFrame:
+    """One row for each checkpoint, variant, language and item: `METRICS`, `matched`, `word_probs`, `deed_probs`; in any order.
+
+    `scores` has the columns of `schema.SCORES_ITEMS`; no item has more than `max_options` options.
+
+    - The metrics are means over the trials that have a value; null where none has.
+    - `word_probs` and `deed_probs` are means over orders and trials.
+    - `matched` (bool): whether the most probable options of these are the same, which with one trial is `match_debiased`. Null
+      where a side has no answer, and where a tie leaves the match open.
+    """
+    word, deed = (answer_shares(pl.col(side)) for side in PROBS)
+    values = scores.select(
+        *ASKING,
+        "item_id",
+        *PROBS,
+        "pcs",
+        "pcs_debiased",
+        cs="match",
+        cs_debiased=same_option(word, deed),
+    )
+    means = values.group_by(*ASKING, "item_id").agg(
+        *(exact_mean(pl.col(metric)) for metric in METRICS),
+        *mean_by_option(PROBS, max_options),
+    )
+    return _decided(means.with_columns(as_lists(PROBS, max_options)).select(*ASKING, "item_id", *METRICS, *PROBS))
+
+
+def family_values(values: pl.LazyFrame, variants: list[str], max_options: int) -> pl.LazyFrame:
+    """The families among `variants` as one way of asking each: rows as of `item_values`, with the family's name for a variant.
+
+    `cs` and `pcs` are means over the members that have a value. `cs_debiased`, `pcs_debiased` and `matched` are those of the
+    probabilities averaged over the members that have an answer: what the checkpoint says when nobody fixes how it is asked.
+    """
+    families = {variant: name for variant in variants if (name := family(variant)) is not None}
+    members = values.filter(pl.col("variant").is_in(list(families))).with_columns(
+        pl.col("variant").replace_strict(families, return_dtype=pl.String)
+    )
+    means = members.group_by(*ASKING, "item_id").agg(
+        exact_mean(pl.col("cs")), exact_mean(pl.col("pcs")), *mean_by_option(PROBS, max_options)
+    )
+    word, deed = (pl.col(side) for side in PROBS)
+    averaged = means.with_columns(as_lists(PROBS, max_options)).with_columns(
+        cs_debiased=same_option(answer_shares(word), answer_shares(deed)), pcs_debiased=one_minus_jsd(word, deed)
+    )
+    return _decided(averaged.select(*ASKING, "item_id", *METRICS, *PROBS))
+
+
+def _decided(values: pl.LazyFrame) -> pl.LazyFrame:
+    expected = same_option(*(answer_shares(pl.col(side)) for side in PROBS))
+    return values.with_columns(matched=pl.when(expected == 1).then(pl.lit(True)).when(expected == 0).then(pl.lit(False)))

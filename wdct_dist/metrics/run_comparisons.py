@@ -1,0 +1,76 @@
+"""What a run's scores say beside each other: scores/differences.arrow, scores/effects.arrow, scores/noise.arrow, and rows of the
+summary that need more than one variant, language, trial or evaluation.
+
+`write_scores` comes first: everything here starts from scores/items.arrow, but for `bit_stable`, which needs the answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+import pyarrow as pa
+
+from wdct_dist.config.schema import MetricsConfig
+from wdct_dist.errors import RunDirError
+from wdct_dist.metrics.answers import AnswerSource
+from wdct_dist.metrics.arrow_frame import write_frame
+from wdct_dist.metrics.bit_stability import bit_stable_rows
+from wdct_dist.metrics.bootstrap import Bootstrap
+from wdct_dist.metrics.compute import score
+from wdct_dist.metrics.effects import effects, family_rows
+from wdct_dist.metrics.languages import language_rows
+from wdct_dist.metrics.noise import noise_floors, noise_rows
+from wdct_dist.metrics.paired import differences
+from wdct_dist.metrics.panel import Panel, build_panel
+from wdct_dist.metrics.run_scores import ITEMS, SUMMARY_CSV, answers_of
+from wdct_dist.metrics.summary import summary_csv
+from wdct_dist.tables import items_file, prompts_file, schema
+from wdct_dist.tables.arrow_file import scan
+from wdct_dist.tables.run_dir import SUMMARY
+from wdct_dist.tables.storage import Store
+
+DIFFERENCES = "scores/differences.arrow"
+EFFECTS = "scores/effects.arrow"
+NOISE = "scores/noise.arrow"
+
+
+def write_comparisons(store: Store, summary: pl.DataFrame, digests: Mapping[str, str], settings: MetricsConfig) -> pl.DataFrame:
+    """Writes the tables of comparisons, and the summary anew with the rows that they add at its end; returns it.
+
+    `summary` and `digests` as `write_scores` returned and was given them.
+    """
+    bootstrap = Bootstrap(settings.bootstrap_resamples, settings.bootstrap_seed, settings.level)
+    scores, items, prompts = (scan(store, name) for name in (ITEMS, items_file.NAME, prompts_file.NAME))
+    panel = build_panel(scores, items)
+    floors = noise_floors(panel, repeat_panels(store, digests), bootstrap.level)
+    write_frame(store, NOISE, floors, schema.SCORES_NOISE)
+    write_frame(store, DIFFERENCES, differences(panel, bootstrap, floors), schema.SCORES_DIFFERENCES)
+    write_frame(store, EFFECTS, effects(panel, bootstrap), schema.SCORES_EFFECTS)
+    answers = answers_of(store, digests)
+    stable = [bit_stable_rows(name, answers.tables(name), prompts, items, bootstrap) for name in answers.checkpoints()]
+    added = [family_rows(panel, bootstrap), language_rows(scores, items, bootstrap), *stable, noise_rows(floors)]
+    whole = pl.concat([summary, *added])
+    write_frame(store, SUMMARY, whole, schema.SCORES_SUMMARY)
+    store.write(SUMMARY_CSV, summary_csv(whole).encode())
+    return whole
+
+
+def repeat_panels(store: Store, digests: Mapping[str, str]) -> list[Panel]:
+    """The A/A repeats that have answers, `noise/1`, `noise/2` … inside the run, without a gap; see `noise`."""
+    panels: list[Panel] = []
+    while True:
+        repeat = Store(f"{store.uri}/noise/{len(panels) + 1}")
+        try:
+            answers = answers_of(repeat, digests)
+        except RunDirError:
+            return panels
+        panels.append(build_panel(repeat_scores(store, answers), scan(store, items_file.NAME)))
+
+
+def repeat_scores(store: Store, answers: AnswerSource) -> pl.LazyFrame:
+    """The item scores of a repeat, from its answers to the prompts of the run in `store`; columns of `schema.SCORES_ITEMS`."""
+    tables: list[pa.Table] = [schema.SCORES_ITEMS.empty_table()]
+    prompts, items = (scan(store, name) for name in (prompts_file.NAME, items_file.NAME))
+    score(answers, prompts, items, write_items=tables.append, bootstrap=Bootstrap(resamples=0))
+    return pl.DataFrame(pa.concat_tables(tables)).lazy()

@@ -1,0 +1,77 @@
+"""The first stage of `augment.paraphraser`: a model writes the paraphrases that items lack, and is asked whether options stayed in place.
+
+Two small evaluations inside the run, RUN/paraphrase/write and RUN/paraphrase/check, resumable like any other; what comes of them is
+RUN/paraphrases.jsonl, refused replies with the reason. The items asked are held in memory here: a paraphrase is read beside its original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import polars as pl
+
+from wdct_dist.config.schema import Config
+from wdct_dist.errors import Incomplete
+from wdct_dist.items.types import Item
+from wdct_dist.prompts import paraphrase
+from wdct_dist.prompts.paraphrase import Paraphrases, Written
+from wdct_dist.prompts.types import Prompt
+from wdct_dist.tables import prompts_file
+from wdct_dist.tables.prompts_file import PromptIndex, PromptReader
+from wdct_dist.tables.storage import Store
+
+Ask = Callable[[Store, PromptIndex], None]
+"""Has the prompts of a store answered by the paraphraser; raises where not all are."""
+
+
+def read_paraphrases(store: Store, config: Config) -> Paraphrases | None:
+    """What the run's paraphraser wrote; None where the configuration names none or nothing is written yet."""
+    if config.augment.paraphraser is None or not store.exists(paraphrase.NAME):
+        return None
+    return Paraphrases.from_lines(store.read(paraphrase.NAME).decode().splitlines())
+
+
+def write_paraphrases(store: Store, config: Config, items: Iterable[Item], ask: Ask) -> Paraphrases:
+    """Has the paraphrases written and checked, and keeps them in the run; those that are there already are read."""
+    found = read_paraphrases(store, config)
+    if found is not None:
+        return found
+    held = {item.item_id: item for item in items}
+    texts = _answered(Store(f"{store.uri}/paraphrase/write"), list(paraphrase.paraphrase_prompts(held.values(), config)), ask)
+    written = [_read(prompt, row["text"], held[prompt.item_id]) for prompt, row in texts]
+    asked = [_check(one, held[one.item_id], config) for one in written]
+    answers = iter(_answered(Store(f"{store.uri}/paraphrase/check"), [prompt for prompts in asked for prompt in prompts], ask))
+    lines = [
+        paraphrase.to_line(paraphrase.checked(one, [next(answers)[1]["option_logprobs"] for _ in prompts]))
+        for one, prompts in zip(written, asked, strict=True)
+    ]
+    store.write(paraphrase.NAME, "".join(lines).encode())
+    return Paraphrases.from_lines(lines)
+
+
+def _read(prompt: Prompt, text: str | None, item: Item) -> Written:
+    original = item.question(prompt.side, prompt.language)
+    assert original is not None
+    return paraphrase.read_reply(prompt, text or "", original)
+
+
+def _check(written: Written, item: Item, config: Config) -> list[Prompt]:
+    original = item.question(written.side, written.language)
+    assert original is not None
+    return paraphrase.check_prompts(written, original, item.domain, config)
+
+
+def _answered(store: Store, prompts: list[Prompt], ask: Ask) -> list[tuple[Prompt, dict[str, Any]]]:
+    """Each prompt with its answer's row, in order."""
+    if not prompts:
+        return []
+    store.make_root()
+    index = prompts_file.write_prompts(store, prompts)
+    ask(store, index)
+    rows = pl.scan_ipc(store.path("answers/*.arrow")).select("prompt_id", "trial", "text", "option_logprobs").collect()
+    by_id = {row["prompt_id"]: row for row in rows.filter(pl.col("trial") == 0).iter_rows(named=True)}
+    missing = [prompt.prompt_id for prompt in prompts if prompt.prompt_id not in by_id]
+    if missing:
+        raise Incomplete(f"{store.uri}: {len(missing)} of {len(prompts)} prompts have no answer; give the command again.")
+    return [(prompt, by_id[prompt.prompt_id]) for prompt in PromptReader(store).read(0, len(prompts))]
