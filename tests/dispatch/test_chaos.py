@@ -156,9 +156,10 @@ def test_vllm_killed_ten_times_and_its_driver_five_times_gives_the_same_answers(
     assert undisturbed.finish() == 0, undisturbed.log()
     generator = random.Random(15)
     left = [pid for _ in range(5) for pid in kill_driver(disturbed, generator, 30.0)]
-    for _ in range(20):
-        if kill_engines(disturbed, 10, generator, 12.0) == 10:
-            break
+    kills = 0
+    while kills < 10:
+        # an engine that is killed again and again before it is ready ends the run with 3; the same command goes on
+        kills += kill_engines(disturbed, 10 - kills, generator, 30.0)
     assert disturbed.finish() == 0, disturbed.log()
     one, other = undisturbed.answers(), disturbed.answers()
     assert one.select(KEYS).equals(other.select(KEYS))
