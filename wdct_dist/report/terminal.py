@@ -118,10 +118,13 @@ def rows_of(summary: pl.DataFrame) -> list[Row]:
 
 
 def comparisons(rows: Sequence[Row]) -> list[str]:
-    """For each variant and language with several checkpoints: which has the highest and which the lowest CS."""
+    """For each variant and language with several checkpoints: which has the highest and which the lowest CS.
+
+    A family of variants speaks with one voice, its own row; its members (`family/factor=level`) are in the tables.
+    """
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        if row.value("cs") is not None:
+        if row.value("cs") is not None and "/" not in row.variant:
             groups.setdefault((row.variant, row.language), []).append(row)
     sentences = []
     for (variant, language), members in groups.items():
