@@ -42,9 +42,6 @@ from wdct_dist.tables.shards import Shard
 from wdct_dist.tables.storage import Store
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     import polars as pl
 
     from wdct_dist.metrics.parsed import ReplyTally

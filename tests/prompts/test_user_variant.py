@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
@@ -24,13 +23,15 @@ PACKAGE = Path(__file__).parent.parent / "example_variant"
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the example package in it, installed as a user would, without a network."""
-    if find_spec("pip") is None:
+    pip = [sys.executable, "-m", "pip"]
+    # asked as a process: setuptools answers `find_spec("pip")` with a warning once anything has imported distutils
+    if subprocess.run([*pip, "--version"], capture_output=True).returncode != 0:
         pytest.skip("pip is not installed here")
     folder = tmp_path_factory.mktemp("example")
     source = shutil.copytree(PACKAGE, folder / "source")  # pip builds in the source folder
     target = folder / "site"
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
-    result = subprocess.run([*pip, "--target", str(target), str(source)], capture_output=True, text=True)
+    options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", str(target)]
+    result = subprocess.run([*pip, "install", *options, str(source)], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return target
 
