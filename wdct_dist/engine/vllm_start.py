@@ -1,0 +1,109 @@
+"""Starts vLLM with what the configuration says, warms it up, and ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+from wdct_dist.checkpoints.types import Checkpoint
+from wdct_dist.config.schema import EngineConfig
+from wdct_dist.engine.vllm_failure import logged_to
+
+CPU_BLOCK_SIZE = 32
+"""vLLM's own 128 on a CPU is longer than most of our prompts, which then never share a block. Multiples of 32 only."""
+
+CPU_MAX_NUM_SEQS = 64
+"""16 to 128 gave 13 to 16 prompts/s (medians, two busy cores): no difference proven. A step of 64 is soon over."""
+
+WARM_UP_PROMPTS = 64
+
+
+def build_llm(checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_size: int, error_log: Path) -> Any:
+    os.environ.update({"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"})
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    # spawned, not forked: this process has threads, and locks that they hold
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    if engine.deterministic and has_batch_invariance():
+        os.environ["VLLM_BATCH_INVARIANT"] = "1"
+    from vllm.platforms import current_platform
+
+    arguments: dict[str, Any] = {
+        "model": str(checkpoint.directory),
+        "dtype": engine.dtype.value,
+        "seed": engine.seed,
+        "trust_remote_code": engine.trust_remote_code,
+        "load_format": "auto" if engine.allow_pickle else "safetensors",
+        "tensor_parallel_size": tensor_parallel_size,
+        # never Ray: inside an actor vLLM would place its workers in the cluster by itself
+        "distributed_executor_backend": "mp" if tensor_parallel_size > 1 else "uni",
+        # what goes on comes before what begins
+        "scheduling_policy": "priority",
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+    # Prefix caching is left to vLLM, which has it on wherever the model can have it.
+    if engine.max_model_len is not None:
+        arguments["max_model_len"] = engine.max_model_len
+    if engine.max_num_seqs is not None:
+        arguments["max_num_seqs"] = engine.max_num_seqs
+    if engine.block_size is not None:
+        arguments["block_size"] = engine.block_size
+    if current_platform.is_cpu():
+        # in this process: it starts in a third of the time, uses every core and leaves nothing behind
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        arguments["kv_cache_memory_bytes"] = int(engine.cpu_cache_gib * 2**30)
+        arguments["enforce_eager"] = engine.enforce_eager is not False
+        arguments.setdefault("block_size", CPU_BLOCK_SIZE)
+        arguments.setdefault("max_num_seqs", CPU_MAX_NUM_SEQS)
+    else:
+        arguments["gpu_memory_utilization"] = engine.gpu_memory_utilization
+        arguments["enforce_eager"] = engine.enforce_eager is True
+    arguments |= engine.extra
+    with logged_to(error_log):
+        from vllm import LLM
+
+        return LLM(**arguments)
+
+
+def has_batch_invariance() -> bool:
+    """Whether vLLM's batch-invariant mode runs here: on NVIDIA GPUs from compute capability 8.0 on (its features/batch_invariance page)."""
+    from vllm.platforms import current_platform
+
+    return bool(current_platform.is_cuda() and current_platform.has_device_capability(80))
+
+
+def warm_up(llm: Any) -> None:
+    """Has vLLM do its first batch on made-up prompts: kernels are prepared and memory is touched before the first real one.
+
+    Without it the first 256 prompts of a CPU engine took 24 s, the next 17 s.
+    """
+    from vllm import SamplingParams
+
+    vocab_size = llm.llm_engine.vllm_config.model_config.get_vocab_size()
+    params = SamplingParams(temperature=0.0, max_tokens=1, detokenize=False)
+    for number in range(WARM_UP_PROMPTS):
+        token_ids = [(number + place) % vocab_size for place in range(4)]
+        llm.llm_engine.add_request(f"warm-up {number}", {"type": "token", "prompt_token_ids": token_ids}, params)
+    while llm.llm_engine.has_unfinished_requests():
+        llm.llm_engine.step()
+    llm.reset_prefix_cache()
+
+
+def end(llm: Any) -> None:
+    """Ends vLLM's engine, its processes and process groups; what a dying engine still raises says nothing new."""
+    import gc
+
+    with contextlib.suppress(Exception):
+        if llm is not None:
+            llm.llm_engine.engine_core.shutdown()
+    with contextlib.suppress(Exception):
+        if llm is not None:
+            llm.llm_engine.renderer.shutdown()
+    with contextlib.suppress(Exception):
+        from vllm.distributed import cleanup_dist_env_and_memory
+
+        cleanup_dist_env_and_memory()
+    gc.collect()
