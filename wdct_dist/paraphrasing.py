@@ -18,7 +18,7 @@ from wdct_dist.prompts import paraphrase
 from wdct_dist.prompts.paraphrase import Paraphrases, Written
 from wdct_dist.prompts.types import Prompt
 from wdct_dist.tables import prompts_file
-from wdct_dist.tables.prompts_file import PromptIndex, PromptReader
+from wdct_dist.tables.prompts_file import PromptIndex
 from wdct_dist.tables.storage import Store
 
 Ask = Callable[[Store, PromptIndex], None]
@@ -67,11 +67,12 @@ def _answered(store: Store, prompts: list[Prompt], ask: Ask) -> list[tuple[Promp
     if not prompts:
         return []
     store.make_root()
-    index = prompts_file.write_prompts(store, prompts)
+    # by variant, so that units are whole shards: where variants alternate, a unit is one prompt, and is decoded alone
+    index = prompts_file.write_prompts(store, sorted(prompts, key=lambda prompt: prompt.variant))
     ask(store, index)
     rows = pl.scan_ipc(store.path("answers/*.arrow")).select("prompt_id", "trial", "text", "option_logprobs").collect()
     by_id = {row["prompt_id"]: row for row in rows.filter(pl.col("trial") == 0).iter_rows(named=True)}
     missing = [prompt.prompt_id for prompt in prompts if prompt.prompt_id not in by_id]
     if missing:
         raise Incomplete(f"{store.uri}: {len(missing)} of {len(prompts)} prompts have no answer; give the command again.")
-    return [(prompt, by_id[prompt.prompt_id]) for prompt in PromptReader(store).read(0, len(prompts))]
+    return [(prompt, by_id[prompt.prompt_id]) for prompt in prompts]
