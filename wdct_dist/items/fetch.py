@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from wdct_dist.cache import cache_root
 from wdct_dist.errors import WdctError
 from wdct_dist.ids import file_sha256
 
@@ -20,7 +21,6 @@ WDCT_URL = "https://raw.githubusercontent.com/icip-cas/Word-Deed-Consistency-Tes
 """Base of the public repository's files; the commit and a file's path follow."""
 
 _TIMEOUT_S = 30.0
-_PIECE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,35 +51,29 @@ DEMO_CSV = PublishedFile(
 )
 
 
-def cache_dir() -> Path:
-    """Where fetched files lie: the environment variable WDCT_CACHE, else `~/.cache/wdct_dist`."""
-    setting = os.environ.get("WDCT_CACHE")
-    return Path(setting).expanduser() if setting else Path.home() / ".cache" / "wdct_dist"
-
-
 def fetch_wdct(cache: Path | None = None, url_base: str = WDCT_URL) -> Path:
-    """Fetches the public test and its demonstrations into `cache`; returns the path of WDCT.csv.
+    """Fetches the public test and its demonstrations into `cache` (default `cache_root()`); returns the path of WDCT.csv.
 
     A file that is there already, with the right hash, is not fetched again. A file gets its name only when its SHA-256 is
     the published one. Raises WdctError where there is no network, no such file, too little or other content, or where the
     cache cannot be written; nothing is left of a transfer that failed.
     """
-    folder = cache_dir() if cache is None else cache
+    folder = cache_root() if cache is None else cache
     # The test itself comes last, so that where it is the demonstrations are too.
     for published in (DEMO_CSV, WDCT_CSV):
         target = folder / published.name
         if not published.is_at(target):
-            _place(target, _download(published, f"{url_base}/{WDCT_COMMIT}/{published.path}"))
+            _place(target, _download(published, f"{url_base}/{WDCT_COMMIT}/{published.path}", target))
     return folder / WDCT_CSV.name
 
 
-def _download(published: PublishedFile, url: str) -> bytes:
-    """The file's bytes (under 1 MB, so held in memory), proven to be the published ones."""
+def _download(published: PublishedFile, url: str, target: Path) -> bytes:
+    """The file's bytes (under 1 MB, so held in memory), proven to be the published ones; `target` is where they are wanted."""
     from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import urlopen
 
-    by_hand = f"or bring the file from elsewhere and give its path as data.path (SHA-256 {published.sha256})"
+    by_hand = f"or bring the file from elsewhere to {target} (SHA-256 {published.sha256})"
     try:
         with urlopen(url, timeout=_TIMEOUT_S) as response:
             content: bytes = response.read(published.size_bytes + 1)

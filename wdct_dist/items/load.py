@@ -17,8 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, AnyStr
 
+from wdct_dist.cache import cache_root
 from wdct_dist.errors import DataError, WdctError
-from wdct_dist.items.fetch import WDCT_CSV, cache_dir
+from wdct_dist.items.fetch import WDCT_CSV
 from wdct_dist.items.record import Record, RecordReader, is_language, option_of_label, read_record, shown, unreadable
 from wdct_dist.items.types import Side
 
@@ -51,7 +52,7 @@ def locate(path_setting: str) -> Path:
             raise WdctError(f"The bundled items are not at {BUNDLED}: the installation is not whole; install wdct_dist again.")
         return BUNDLED
     if path_setting == "wdct":
-        path = cache_dir() / WDCT_CSV.name
+        path = cache_root() / WDCT_CSV.name
         if not path.is_file():
             raise DataError(f"data.path is wdct, and {path} is not there; run `wdct fetch wdct` once, where there is a network.")
         if not WDCT_CSV.is_at(path):

@@ -21,5 +21,5 @@ def test_a_relative_cache_is_made_absolute_so_that_other_processes_find_it(monke
 @pytest.mark.parametrize("value", [None, ""])
 def test_without_a_setting_the_cache_is_in_the_home_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str | None) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("WDCT_CACHE") if value is None else monkeypatch.setenv("WDCT_CACHE", value)
+    monkeypatch.delenv("WDCT_CACHE", raising=False) if value is None else monkeypatch.setenv("WDCT_CACHE", value)
     assert cache_root() == tmp_path / ".cache" / "wdct_dist"
