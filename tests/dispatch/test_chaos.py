@@ -173,15 +173,25 @@ def test_vllm_killed_ten_times_and_its_driver_five_times_gives_the_same_answers(
     assert all_end(left)
 
 
-def test_ctrl_c_ends_with_3_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    evaluation = Evaluation(tmp_path, "run", SCRIPTED)
+def stop(evaluation: Evaluation, number: signal.Signals) -> None:
+    """Sends a signal to the driver once something is on disk, and sees it end as it should."""
     process = evaluation.start()
     assert until(lambda: (evaluation.run / "answers").exists() and any((evaluation.run / "answers").glob("*.arrow")))
     left = session(process.pid)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     assert process.wait(60) == 3
-    assert "the same command goes on" in evaluation.log()
+    assert f"stopping: on {number.name}" in evaluation.log()
+    assert f"stopped by {number.name}; what is done is safe, the same command goes on from here" in evaluation.log()
     assert until(lambda: not any(command(pid) for pid in left), 30)
+
+
+def test_ctrl_c_ends_with_3_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    evaluation = Evaluation(tmp_path, "run", SCRIPTED)
+    stop(evaluation, signal.SIGINT)
     done = {path.name for path in (evaluation.run / "answers").iterdir()}
     assert evaluation.finish() == 0
     assert done < {path.name for path in (evaluation.run / "answers").iterdir()}
+
+
+def test_sigterm_ends_with_3_although_ray_has_a_handler_of_its_own(tmp_path: Path) -> None:
+    stop(Evaluation(tmp_path, "run", SCRIPTED), signal.SIGTERM)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from wdct_dist.dispatch.progress import Progress
@@ -29,12 +28,9 @@ class Journal:
         self.events = EventLog(store)
         self.num_errors = 0
         self.num_prompts = 0
-        self.num_prompt_tokens = 0
-        self.num_cached_tokens = 0
-        self.num_output_tokens = 0
-        self.engine_facts: dict[str, Any] = {}
         self._busy: dict[int, tuple[float, float, int]] = {}
         self._seconds_to_start = 0.0
+        self._stopping = False
         self._store = store
         self._shards = dict(completed)
         self._progress = progress
@@ -58,9 +54,6 @@ class Journal:
         self._shards[report.shard.name] = report.shard
         self.num_errors += report.num_errors
         self.num_prompts += report.shard.rows
-        self.num_prompt_tokens += report.num_prompt_tokens
-        self.num_cached_tokens += report.num_cached_tokens
-        self.num_output_tokens += report.num_output_tokens
         self.events.add(
             "unit done",
             engine=engine,
@@ -81,7 +74,6 @@ class Journal:
             self.write_manifest()
 
     def engine_started(self, engine: int, checkpoint_id: str, facts: EngineFacts, seconds: float) -> None:
-        self.engine_facts[checkpoint_id] = asdict(facts)
         self._seconds_to_start = seconds
         self._progress.begin()
         self._busy[engine] = (time.monotonic(), time.monotonic(), 0)
@@ -103,6 +95,12 @@ class Journal:
             detail = ", ".join(f"{key} {value}" for key, value in facts.items())
             self._progress.say(f"{event}: {detail}")
 
+    def stopping(self, signal: str) -> None:
+        """A signal has asked for the end; said once, however often it is told."""
+        if not self._stopping:
+            self._stopping = True
+            self.say("stopping", on=signal, after="the units in flight; a second signal ends at once")
+
     def write_manifest(self) -> None:
         write_manifest(self._store, self._shards.values())
         self._written_at = time.monotonic()
@@ -112,5 +110,5 @@ class Journal:
         self.events.flush()
 
 
-LOUD = {"engine lost", "start failed", "checkpoint failed", "unit abandoned", "place given up", "stopping"}
+LOUD = {"shard damaged", "engine lost", "start failed", "checkpoint failed", "place given up", "stopping"}
 """Events that are also said on the progress display."""

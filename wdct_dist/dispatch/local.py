@@ -17,6 +17,7 @@ def run_locally(scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Jou
     try:
         while not scheduler.finished:
             if interrupts.requested is not None:
+                journal.stopping(interrupts.requested)
                 scheduler.stop()
             action = scheduler.next(0)
             if action is None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,6 +28,10 @@ POLL_S = 0.5
 """How often the driver looks up from waiting: for a signal, and for engines that do not start."""
 
 KNOCK_S = 5.0
+"""How long a host may take to accept a connection before no cluster is there."""
+
+CLOSE_S = 10.0
+"""How long engines may take to close before they are killed."""
 
 CRASHES_WHILE_STARTING = 4
 """A process that dies while it loads may have been killed from outside; an error that it raised is tried only once more."""
@@ -60,19 +66,30 @@ def cluster(config: DispatchConfig) -> Iterator[None]:
     if address:
         try:
             _knock(address)
-            ray.init(address=address, **quiet)
+            _init(address=address, **quiet)
         except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(
                 f"dispatch.ray_address: no cluster answers at {address!r} ({str(error).splitlines()[0]}); start one (`ray start "
                 "--head`), give its token (RAY_AUTH_TOKEN) where it wants one, or leave the address out for a local Ray."
             ) from None
     else:
-        ray.init(include_dashboard=False, object_store_memory=128 * 2**20, **quiet)
+        # "local", since without an address Ray joins whatever cluster was last started on this machine
+        _init(address="local", include_dashboard=False, object_store_memory=128 * 2**20, **quiet)
     try:
         yield
     finally:
         # only a connection of ours is closed: for a joined cluster this disconnects, for a local one it also ends it
         ray.shutdown()
+
+
+def _init(**settings: Any) -> None:
+    """`ray.init`, which puts a handler of its own on SIGTERM (2.60; it exits at once): ours, which ends cleanly, is put back."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**settings)
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _knock(address: str) -> None:
@@ -92,6 +109,10 @@ def size_pool(config: DispatchConfig, kind: EngineKind, num_units: int) -> Pool:
         raise ConfigError(
             f"dispatch.tensor_parallel_size: {group} GPUs an engine are asked for, the cluster has none; use 1 here, or join a "
             "cluster with GPUs."
+        )
+    if on_gpu and group > all_gpus:
+        raise ConfigError(
+            f"dispatch.tensor_parallel_size: {group} GPUs an engine are asked for, the cluster has {all_gpus}; ask for at most that many."
         )
     engines = config.num_engines or (max(1, all_gpus // group) if on_gpu else 1)
     if on_gpu and engines * group > all_gpus:
@@ -136,6 +157,7 @@ class RayDriver:
         try:
             while not self._scheduler.finished:
                 if self._interrupts.requested is not None:
+                    self._journal.stopping(self._interrupts.requested)
                     self._scheduler.stop()
                     if self._interrupts.overdue:
                         break
@@ -190,8 +212,6 @@ class RayDriver:
 
     def _collect(self) -> None:
         calls = self._waiting_for()
-        if not calls:
-            return
         ready, _ = ray.wait(list(calls), num_returns=1, timeout=POLL_S)
         for call in ready:
             place = calls[call]
@@ -258,7 +278,8 @@ class RayDriver:
 
     def _end(self) -> None:
         closing = [engine.actor.close.remote() for engine in self._engines.values() if engine.starting is None]
-        with contextlib.suppress(Exception):
-            ray.wait(closing, num_returns=len(closing), timeout=10.0) if closing else None
+        if closing:
+            with contextlib.suppress(Exception):
+                ray.wait(closing, num_returns=len(closing), timeout=CLOSE_S)
         for place in list(self._engines):
             self._discard(place)
