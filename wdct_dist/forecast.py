@@ -6,6 +6,7 @@ measured; where there is no such run, no time is invented.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,12 +14,16 @@ from pathlib import Path
 
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import Config, EngineKind
+from wdct_dist.dispatch.plan import pending_units
 from wdct_dist.dispatch.rates import recall
 from wdct_dist.items.selection import select_items
-from wdct_dist.pipeline import find_checkpoints
+from wdct_dist.pipeline import different, find_checkpoints
 from wdct_dist.prompts.build import SkipTally, build_prompts
 from wdct_dist.prompts.types import Prompt
 from wdct_dist.tables.prompts_file import PromptIndex, PromptTally
+from wdct_dist.tables.run_dir import read_provenance
+from wdct_dist.tables.shards import parse_name
+from wdct_dist.tables.storage import Store
 
 SAMPLE = 200
 """Prompts whose tokens are counted; they stand for the rest."""
@@ -35,7 +40,7 @@ class CheckpointForecast:
     tokens: int | None
     """Prompt tokens, estimated; None without a tokenizer."""
     seconds: float | None
-    """On one engine, from measured rates; None where nothing was measured."""
+    """What is left of it on one engine, from measured rates; 0 where nothing is left, None where nothing was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class Forecast:
     dropped: tuple[str, ...]
     index: PromptIndex
     num_shards: int
+    num_done: int
+    """Rows that the run directory holds already."""
     checkpoints: tuple[CheckpointForecast, ...]
     broken: dict[str, str]
     left_out: tuple[str, ...]
@@ -59,8 +66,10 @@ class Forecast:
 
 
 def forecast(config: Config) -> Forecast:
-    """Counts what `evaluate` would do with the same configuration."""
+    """Counts what `evaluate` would do with the same configuration: the plan, and what of it the run directory has already."""
     found, broken = find_checkpoints(config)
+    unique = different(found)
+    store = Store(config.run_dir)
     items = select_items(config.data)
     tally = PromptTally()
     skipped = SkipTally()
@@ -69,15 +78,23 @@ def forecast(config: Config) -> Forecast:
     for _ in stream:
         pass
     index = tally.index()
-    shards = sum(-(-(one.stop - one.start) // config.dispatch.shard_size) for one in index.variants) * config.trials * len(found)
-    rows = index.num_prompts * config.trials
+    # the run's shards are prompts of the plan only where its prompts are the plan's
+    same = read_provenance(store).get("prompts", {}).get("digest") == index.digest
+    completed = [key for name in store.names("answers") if (key := parse_name(name)) is not None] if same else []
+    size = config.dispatch.shard_size
+    left = Counter[str]()
+    for unit in pending_units(unique, index, config.trials, size, completed):
+        left[unit.digest] += unit.num_prompts
     return Forecast(
         config,
         items.num_items,
         items.dropped,
         index,
-        shards,
-        tuple(_of_checkpoint(checkpoint, config, sample, rows) for checkpoint in found),
+        len(pending_units(unique, index, config.trials, size, ())),
+        index.num_prompts * config.trials * len(unique) - left.total(),
+        tuple(
+            _of_checkpoint(checkpoint, config, sample, index.num_prompts * config.trials, left[checkpoint.digest]) for checkpoint in unique
+        ),
         broken,
         tuple(skipped.lines()),
     )
@@ -92,6 +109,8 @@ def forecast_text(plan: Forecast) -> str:
         f"{plan.num_prompts:,} prompts over {len(plan.checkpoints)} checkpoint(s) and {plan.config.trials} trial(s), "
         f"in {plan.num_shards:,} shards of up to {plan.config.dispatch.shard_size}"
     )
+    if plan.num_done:
+        lines.append(f"{plan.num_done:,} of them are done, {plan.num_prompts - plan.num_done:,} are left")
     for part in plan.checkpoints:
         checkpoint = part.checkpoint
         size = f", {checkpoint.size_bytes / 2**20:,.0f} MiB" if checkpoint.size_bytes else ""
@@ -106,10 +125,10 @@ def forecast_text(plan: Forecast) -> str:
     return "\n".join(lines)
 
 
-def _of_checkpoint(checkpoint: Checkpoint, config: Config, sample: Sequence[Prompt], rows: int) -> CheckpointForecast:
+def _of_checkpoint(checkpoint: Checkpoint, config: Config, sample: Sequence[Prompt], rows: int, left: int) -> CheckpointForecast:
     mean = _mean_tokens(checkpoint.directory, sample) if config.engine.kind is EngineKind.vllm else None
     rate = recall(checkpoint, config)
-    seconds = rate.seconds_to_start + rows / rate.prompts_per_s if rate is not None else None
+    seconds = 0.0 if left == 0 else rate.seconds_to_start + left / rate.prompts_per_s if rate is not None else None
     return CheckpointForecast(checkpoint, round(mean * rows) if mean is not None else None, seconds)
 
 
