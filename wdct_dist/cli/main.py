@@ -6,9 +6,12 @@ Nothing heavy is imported here, so that `wdct --help` and `wdct check` answer at
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 from wdct_dist import __version__
 from wdct_dist.cli import commands
@@ -21,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code. Only a fault of ours prints a traceback."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.call(options))
+        with _ending_on_sigterm():
+            return int(options.call(options))
     except WdctError as error:
         print(f"wdct: {error}", file=sys.stderr)
         return error.exit_code
@@ -32,6 +36,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # whoever read our output has gone, as `wdct report RUN | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+
+
+@contextlib.contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does, so that files under way are removed and processes of ours end; engines at work have a
+    gentler way (`dispatch/interrupts.py`)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:
