@@ -33,7 +33,7 @@ from wdct_dist.items.selection import ItemSelection, select_items
 from wdct_dist.prompts.build import SkipTally, build_prompts
 from wdct_dist.prompts.paraphrase import Paraphrases
 from wdct_dist.prompts.variants.registry import find_variants
-from wdct_dist.tables import items_file, prompts_file
+from wdct_dist.tables import items_file, manifest, prompts_file
 from wdct_dist.tables.arrow_file import read_table
 from wdct_dist.tables.manifest import find_completed, overlapped
 from wdct_dist.tables.prompts_file import PromptIndex
@@ -74,8 +74,8 @@ class Outcome:
         parts = [f"{self.store.uri}: {done:,} of {self.num_prompts:,} prompts done"]
         if self.num_errors:
             parts.append(f"{self.num_errors:,} of them have an error instead of an answer (column `error`)")
-        parts += [f"checkpoint {name} failed: {reason}" for name, reason in self.failed_checkpoints.items()]
-        parts += [f"engine place {place} was given up: {reason}" for place, reason in self.abandoned.items()]
+        parts += [f"checkpoint {name} failed: {reason.rstrip('.')}" for name, reason in self.failed_checkpoints.items()]
+        parts += [f"engine place {place} was given up: {reason.rstrip('.')}" for place, reason in self.abandoned.items()]
         if self.interrupted is not None:
             parts.append(f"stopped by {self.interrupted}")
         if self.exit_code == EXIT_INCOMPLETE:
@@ -99,7 +99,8 @@ def evaluate(config: Config) -> Outcome:
         record["failed_checkpoints"] = outcome.failed_checkpoints
         record["sessions"][-1]["ended"] = outcome.sentence()
         if outcome.interrupted is None:
-            repeat_for_noise(store, config, unique, index)
+            # a checkpoint that failed has nothing to repeat, and must not keep the others from being scored
+            repeat_for_noise(store, config, [one for one in unique if one.checkpoint_id not in outcome.failed_checkpoints], index)
             score_run(store, config)
     return outcome
 
@@ -306,19 +307,24 @@ def score_run(store: Store, config: Config | None = None, tally: ReplyTally | No
 
 
 def report_run(store: Store) -> None:
-    """Prints the report of a run from its tables; derives them first where they are not there."""
+    """Prints the report of a run from its tables; derives them first where they are not there, or older than the answers."""
     import polars as pl
-    from rich.console import Console
 
     from wdct_dist.metrics.run_comparisons import DIFFERENCES
     from wdct_dist.report.differences import PAPER_RANGE, difference_table
+    from wdct_dist.report.status import unfinished_text
     from wdct_dist.report.terminal import print_report
 
-    config = read_config(store)
-    summary = pl.DataFrame(read_table(store, SUMMARY)) if store.exists(SUMMARY) else score_run(store, config)
-    print_report(summary, config, read_provenance(store))
-    console = Console()
-    if store.exists(DIFFERENCES) and (table := difference_table(pl.DataFrame(read_table(store, DIFFERENCES)))) is not None:
-        console.print(table)
-    if config.protocol is not None:
-        console.print(PAPER_RANGE)
+    config, record = read_config(store), read_provenance(store)
+    # the manifest is written with and after the shards, so what is younger than it has seen them all
+    is_scored = store.exists(SUMMARY) and store.changed_ns(SUMMARY) >= store.changed_ns(manifest.NAME)
+    summary = pl.DataFrame(read_table(store, SUMMARY)) if is_scored else score_run(store, config)
+    table = difference_table(pl.DataFrame(read_table(store, DIFFERENCES))) if store.exists(DIFFERENCES) else None
+    unfinished = unfinished_text(store, config, record)
+    print_report(
+        summary,
+        config,
+        record,
+        notes=[] if unfinished is None else [unfinished],
+        more=[*([] if table is None else [table]), *([] if config.protocol is None else [PAPER_RANGE])],
+    )

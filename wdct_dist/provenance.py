@@ -68,8 +68,9 @@ def hardware() -> dict[str, Any]:
 
 
 def command() -> list[str]:
-    """The command line that this process was started with."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    """The command line that this process was started with; `python -m wdct_dist` by its other name."""
+    program = Path(sys.argv[0]).name
+    return ["wdct" if program == "__main__.py" else program, *sys.argv[1:]]
 
 
 def _processor() -> str:

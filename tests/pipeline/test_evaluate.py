@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pytest
 
+from wdct_dist.checkpoints.sources import scripted_checkpoint
 from wdct_dist.cli.main import main
+from wdct_dist.pipeline import different
 from wdct_dist.tables import schema
 
 CONFIG = """
@@ -47,7 +51,9 @@ class Run:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    # what a run measures is kept for forecasts, and not in the user's own cache
+    monkeypatch.setenv("WDCT_CACHE", str(tmp_path / "cache"))
     return Run(tmp_path)
 
 
@@ -199,9 +205,29 @@ def test_when_no_checkpoint_starts_the_run_has_failed(run: Run, capsys: pytest.C
     assert "no engine answered anything" in capsys.readouterr().err
 
 
-def test_two_names_for_the_same_weights_are_evaluated_once(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_goes_by_the_id_that_it_was_given(run: Run) -> None:
     assert run.evaluate("checkpoints=[{path: alpha, id: one}]") == 0
     assert run.answers()["checkpoint_id"].unique().to_list() == ["one"]
+
+
+def test_two_names_for_the_same_weights_are_evaluated_once(capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = scripted_checkpoint("one"), scripted_checkpoint("other")
+    twin = replace(one, checkpoint_id="twin")
+    assert different([one, other, twin]) == [one, other]
+    assert "checkpoint twin is one under another name" in capsys.readouterr().err
+
+
+def test_two_names_for_the_same_weights_are_reported_under_both(run: Run) -> None:
+    assert run.evaluate("checkpoints=[alpha]") == 0
+    file = run.folder / "provenance.json"
+    record = json.loads(file.read_text())
+    record["checkpoints"].append({**record["checkpoints"][0], "checkpoint_id": "twin"})
+    file.write_text(json.dumps(record))
+    assert main(["score", str(run.folder)]) == 0
+    summary = pl.read_ipc(run.folder / "scores" / "summary.arrow")
+    alpha, twin = (summary.filter(pl.col("checkpoint_id") == name).drop("checkpoint_id") for name in ("alpha", "twin"))
+    assert alpha.height > 0
+    assert alpha.equals(twin)
 
 
 def test_suspicious_items_are_evaluated_and_flagged(tmp_path: Path) -> None:
@@ -240,6 +266,31 @@ def test_a_finished_run_can_be_read_again(command: str, run: Run, capsys: pytest
     assert run.evaluate() == 0
     assert main([command, str(run.folder)]) == 0
     assert str(run.folder) in capsys.readouterr().out
+
+
+def test_a_report_of_answers_that_came_since_is_derived_anew_and_says_what_is_missing(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.evaluate("checkpoints=[alpha]") == 0
+    scores = {path: path.read_bytes() for path in (run.folder / "scores").iterdir()}
+    assert run.evaluate() == 0
+    for path, before in scores.items():  # as if the second session had been killed before it scored
+        path.write_bytes(before)
+        os.utime(path, ns=(0, 0))
+    run.shards()[-1].unlink()
+    capsys.readouterr()
+    assert main(["report", str(run.folder)]) == 0
+    said = capsys.readouterr().out
+    assert "beta" in said
+    assert "not finished: " in said
+    written = (run.folder / "scores" / "summary.arrow").stat().st_mtime_ns
+    assert main(["report", str(run.folder)]) == 0
+    assert (run.folder / "scores" / "summary.arrow").stat().st_mtime_ns == written
+
+
+def test_a_checkpoint_that_fails_keeps_the_others_from_neither_their_repeats_nor_their_scores(run: Run) -> None:
+    assert run.evaluate("metrics.noise_repeats=1", "engine.scripted.fail_start=beta") == 3
+    summary = pl.read_ipc(run.folder / "scores" / "summary.arrow")
+    assert summary["checkpoint_id"].unique().to_list() == ["alpha"]
+    assert pl.read_ipc(run.folder / "scores" / "noise.arrow")["checkpoint_id"].unique().to_list() == ["alpha"]
 
 
 def test_plan_counts_what_evaluate_then_does(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,7 +48,7 @@ def score(options: Namespace) -> int:
     for uri in options.runs:
         tally = ReplyTally()
         summary = score_run(existing_run(uri), tally=tally)
-        print(f"{uri}: scores/items.arrow, scores/summary.arrow and scores/summary.csv written ({summary.height:,} figures)")
+        print(f"{uri}: {summary.height:,} figures in scores/summary.arrow and .csv; items, differences, effects and noise beside them")
         if text := unparsed_text(tally):
             print(text)
     return EXIT_COMPLETE

@@ -43,8 +43,6 @@ ESTIMABLE = 1e-9
 
 SCHEMA = polars_schema(schema.SCORES_EFFECTS)
 
-Bools = NDArray[np.bool_]
-
 
 @dataclass(frozen=True, slots=True)
 class _Contrasts:

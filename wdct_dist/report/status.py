@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
+from wdct_dist.config.schema import Config
 from wdct_dist.tables.events import read_events
-from wdct_dist.tables.manifest import read_manifest
 from wdct_dist.tables.run_dir import LOCK, read_config, read_provenance
-from wdct_dist.tables.shards import DIGEST_LENGTH, ShardKey, parse_name
+from wdct_dist.tables.shards import DIGEST_LENGTH, parse_name
 from wdct_dist.tables.storage import Store
 
 
@@ -19,11 +20,7 @@ def status_text(store: Store) -> str:
     config, record = read_config(store), read_provenance(store)
     prompts = record.get("prompts", {}).get("count", 0)
     wanted = prompts * config.trials
-    done: Counter[str] = Counter()
-    for name in {*store.names("answers"), *read_manifest(store)}:
-        key = parse_name(name)
-        if key is not None:
-            done[key.checkpoint_digest] += _rows(key)
+    done = rows_done(store)
     events = read_events(store)
     lines = [f"{store.uri}: {_state(store, record, wanted, done)}"]
     for checkpoint in record.get("checkpoints", []):
@@ -37,7 +34,7 @@ def status_text(store: Store) -> str:
         lines.append("  " + ", ".join(f"{name}: {count}" for name, count in sorted(faults.items())))
     last = next((event for event in reversed(events) if event["event"] in FAULTS), None)
     if last is not None:
-        lines.append(f"  last fault, {last['time']}: {last['event']} {last.get('reason', '')}".rstrip())
+        lines.append(f"  last fault, {last['time']}: {last['event']}" + (f": {last['reason']}" if "reason" in last else ""))
     if events:
         lines.append(f"  last event, {events[-1]['time']}: {events[-1]['event']}")
     return "\n".join(lines)
@@ -46,13 +43,32 @@ def status_text(store: Store) -> str:
 FAULTS = {"engine lost", "start failed", "checkpoint failed", "shard damaged", "place given up"}
 
 
+def rows_done(store: Store) -> Counter[str]:
+    """Rows on disk by the digest in the shards' names. Names are taken at their word: `wdct evaluate` verifies the contents."""
+    done: Counter[str] = Counter()
+    for name in store.names("answers"):
+        if (key := parse_name(name)) is not None:
+            done[key.checkpoint_digest] += key.stop - key.start
+    return done
+
+
+def unfinished_text(store: Store, config: Config, record: Mapping[str, Any]) -> str | None:
+    """A sentence on how much of the plan is on disk, for whoever reads figures of it; None where all is."""
+    digests = {checkpoint["digest"][:DIGEST_LENGTH] for checkpoint in record.get("checkpoints", [])}
+    planned = record.get("prompts", {}).get("count", 0) * config.trials * len(digests)
+    done = rows_done(store)
+    rows = sum(done[digest] for digest in digests)
+    return f"not finished: {rows:,} of {planned:,} prompts are done; `wdct evaluate` goes on from here" if rows < planned else None
+
+
 def _state(store: Store, record: dict[str, Any], wanted: int, done: Counter[str]) -> str:
     if _is_locked(store):
         return "running"
     digests = [checkpoint["digest"][:DIGEST_LENGTH] for checkpoint in record.get("checkpoints", [])]
     if digests and wanted and all(done[digest] >= wanted for digest in digests) and not record.get("failed_checkpoints"):
         return "complete"
-    return "not running, incomplete; the same `wdct evaluate` goes on from here"
+    state = "not running, incomplete" if store.local is not None else "incomplete (whether it runs cannot be seen on an object store)"
+    return f"{state}; the same `wdct evaluate` goes on from here"
 
 
 def _is_locked(store: Store) -> bool:
@@ -67,7 +83,3 @@ def _is_locked(store: Store) -> bool:
     finally:
         os.close(handle)
     return False
-
-
-def _rows(key: ShardKey) -> int:
-    return key.stop - key.start

@@ -57,11 +57,21 @@ class Row:
         return self.figure(metric).value
 
 
-def print_report(summary: pl.DataFrame, config: Config, provenance: Mapping[str, Any], console: Console | None = None) -> None:
-    """Prints the report of a run. What the output's encoding cannot say is replaced, so that no name stops the report."""
+def print_report(
+    summary: pl.DataFrame,
+    config: Config,
+    provenance: Mapping[str, Any],
+    console: Console | None = None,
+    *,
+    notes: Sequence[str] = (),
+    more: Sequence[RenderableType] = (),
+) -> None:
+    """Prints the report of a run, `notes` on top and `more` below. What the output's encoding cannot say is replaced, so that no name
+    stops the report."""
     target = console or Console()
     with target.capture() as captured:
-        target.print(render(summary, config.report, facts(config, provenance)))
+        for part in (render(summary, config.report, [*facts(config, provenance), *notes]), *more):
+            target.print(part)
     encoding = target.encoding or "utf-8"
     target.file.write(captured.get().encode(encoding, "replace").decode(encoding))
     target.file.flush()

@@ -109,6 +109,10 @@ class Store:
         found: bool = self._fs.get_file_info(self.path(name)).type == fs.FileType.File
         return found
 
+    def changed_ns(self, name: str) -> int:
+        """When the file `name` was last written, in nanoseconds since the epoch; 0 where there is none."""
+        return int(self._fs.get_file_info(self.path(name)).mtime_ns or 0)
+
     def sha256(self, name: str) -> str:
         """SHA-256 of the file `name`, read in pieces."""
         digest = hashlib.sha256()
