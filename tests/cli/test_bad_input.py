@@ -1,20 +1,20 @@
 """Bad input of every kind: one clear message, exit code 2, nothing written.
 
-Each row is a mistake that a user can make, and words that its message has to have: what came, what is allowed or what to do.
+Each row is a mistake that a user can make, and words that its message has to have: what came, what is allowed or what to do. Mistakes
+in checkpoints and run directories are in `test_bad_checkpoint` and `test_bad_run_dir`.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import struct
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from wdct_dist.cli.main import main
+if TYPE_CHECKING:
+    from conftest import Shell
 
 GOOD_ITEM = {
     "item_id": "one",
@@ -22,38 +22,35 @@ GOOD_ITEM = {
     "word": {"question": "Cats or dogs?", "options": ["Cats.", "Dogs."]},
     "deed": {"question": "Which one do you take home?", "options": ["The cat.", "The dog."]},
 }
-CONFIG = "run_dir: {run}\ncheckpoints: [demo]\nengine: {{kind: scripted}}\ndispatch: {{executor: local}}\n"
+COLUMNS = "id,Type,Prompt,Question,Belief\n"
+DEMONSTRATION = '{name},Opinion,p,"Q {name}?\nA. a\nB. b","Belief: so it is\nAnswer: A"\n'
 
 
 @dataclass(frozen=True)
 class Case:
-    """A mistake. `make` prepares files in the folder; `arguments` follow `wdct evaluate c.yaml`."""
+    """A mistake: a file in the folder, or overrides behind `wdct evaluate c.yaml`, or both. `{folder}` is that folder."""
 
     name: str
-    arguments: tuple[str, ...]
+    overrides: tuple[str, ...]
     words: tuple[str, ...]
-    make: Callable[[Path], None] | None = None
+    file: str | None = None
+    content: str | bytes = ""
 
 
 def setting(override: str, *words: str) -> Case:
     return Case(override, (override,), words)
 
 
-def file(name: str, content: str | bytes) -> Callable[[Path], None]:
-    def make(folder: Path) -> None:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-
-    return make
+def together(overrides: Sequence[str], *words: str) -> Case:
+    return Case(" ".join(overrides), tuple(overrides), words)
 
 
-def config(text: str, *words: str) -> Case:
-    return Case(f"config {text[:30]!r}", (), words, file("c.yaml", text))
+def config(text: str | bytes, *words: str) -> Case:
+    return Case(f"config {text[:30]!r}", (), words, "c.yaml", text)
 
 
 def items(name: str, content: str | bytes, *words: str) -> Case:
-    return Case(f"items {name}: {words[0]}", (f"data.path={{folder}}/{name}",), words, file(name, content))
+    return Case(f"items {name}: {words[0]}", (f"data.path={{folder}}/{name}",), words, name, content)
 
 
 def item(*words: str, **changes: object) -> Case:
@@ -62,6 +59,11 @@ def item(*words: str, **changes: object) -> Case:
 
 def side(question: str, *options: str) -> dict[str, object]:
     return {"question": question, "options": list(options)}
+
+
+def demonstrations(content: str, *words: str) -> Case:
+    overrides = ("variants=[cot]", "cot.shots=1", "cot.demonstrations={folder}/demo.csv")
+    return Case(f"demonstrations: {words[0]}", overrides, words, "demo.csv", content)
 
 
 SETTINGS = [
@@ -135,7 +137,7 @@ CONFIGS = [
     config("data: {path: x}\ndata: {path: y}\n", "not readable as YAML", "duplicate"),
     config("data: null\n", "data", "section"),
     config("engine: {kind: scripted, knid: 3}\n", "engine.knid", "engine.kind"),
-    Case("binary config", (), ("not readable as YAML",), file("c.yaml", b"\xff\xfe\x00\x01")),
+    config(b"\xff\xfe\x00\x01", "not readable as YAML"),
 ]
 
 ITEMS = [
@@ -157,195 +159,97 @@ ITEMS = [
 ]
 
 
-@pytest.mark.parametrize("case", [*SETTINGS, *CONFIGS, *ITEMS], ids=lambda case: case.name)
-def test_bad_input_is_named_and_ends_with_2(
-    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    run = tmp_path / "run"
-    (tmp_path / "c.yaml").write_text(CONFIG.format(run=run))
-    if case.make is not None:
-        case.make(tmp_path)
-    arguments = [argument.format(folder=tmp_path) for argument in case.arguments]
-    assert main(["evaluate", "c.yaml", *arguments]) == 2
-    said = capsys.readouterr().err
-    for word in case.words:
-        assert word in said
-    assert "Traceback" not in said
-    assert not (run / "answers").exists() or not any((run / "answers").iterdir())
+VARIANTS = [
+    setting("protocol=papers", "protocol", "'papers'", "paper"),
+    together(["protocol=paper", "variants=[direct]"], "variants", "['direct']", "protocol: paper"),
+    setting("prompt.reply_tokens=0", "prompt.reply_tokens", "0", "1 to 4096"),
+    setting("prompt.reply_tokens=99999", "prompt.reply_tokens", "99999", "1 to 4096"),
+    setting("prompt.block_items=0", "prompt.block_items", "from 1 on"),
+    setting("cot.sides=[]", "cot.sides", "word, deed or both"),
+    setting("cot.sides=[word,word]", "cot.sides", "each once"),
+    setting("cot.sides=[thought]", "cot.sides", "'thought'", "word, deed"),
+    setting("cot.sides=deed", "cot.sides", "list"),
+    setting("cot.shots=-1", "cot.shots", "-1", "0 to 32"),
+    setting("cot.shots=33", "cot.shots", "33", "0 to 32"),
+    setting("cot.shots=few", "cot.shots", "'few'", "Integer"),
+    setting("cot.demonstrations=''", "cot.demonstrations", "`bundled` or a CSV"),
+    setting("cot.shot=3", "cot.shot", "cot.shots"),
+    together(["variants=[cot]", "cot.shots=2", "cot.demonstrations=nowhere.csv"], "cot.demonstrations", "nowhere.csv", "not there"),
+    setting("augment.label_sets=[]", "augment.label_sets", "letters, digits, parens"),
+    setting("augment.label_sets=[runes]", "augment.label_sets", "'runes'", "letters, digits, parens"),
+    setting("augment.wordings=[]", "augment.wordings", "at least one"),
+    setting("augment.wordings=[-1]", "augment.wordings", "[-1]", "from 0 on"),
+    together(["variants=[augmented]", "augment.wordings=[0,9]"], "augment.wordings", "[9]", "0 to 5"),
+    setting("augment.paraphrases=[1,1]", "augment.paraphrases", "[1, 1]", "each once"),
+    setting("augment.paraphrases=[300]", "augment.paraphrases", "[300]", "up to 255"),
+    setting("augment.systems=[]", "augment.systems", "at least one"),
+    setting("augment.systems=['']", "augment.systems", "not empty"),
+    setting("augment.paraphraser=writer", "augment.paraphraser", "writer", "augment.paraphrases"),
+    setting("augment.sample=0", "augment.sample", "from 1 on"),
+    together(["variants=[augmented]", "augment.sample=99"], "augment.sample", "99", "have 15", "null for all"),
+    together(["variants=[augmented]", "augment.paraphrases=[9]"], "no item can be asked", "no paraphrase 9", "in en"),
+    setting("variants=[joint,joint]", "variants", "each variant once"),
+    setting("orders=papers", "orders", "'papers'", "paper"),
+]
+
+DEMONSTRATIONS = [
+    demonstrations("", "cot.demonstrations", "lacks id", "Belief"),
+    demonstrations(COLUMNS, "no rows"),
+    demonstrations(COLUMNS + DEMONSTRATION.format(name="one"), "cot.shots: 1", "1 items", "fewer"),
+    demonstrations(COLUMNS + DEMONSTRATION.format(name="one").replace("Answer: A", "A"), "no demonstrations", "Answer: A"),
+    demonstrations(COLUMNS + DEMONSTRATION.format(name="one").replace("Answer: A", "Answer: D"), "answers D", "A, B"),
+]
 
 
-def test_a_configuration_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", str(tmp_path / "none.yaml")]) == 2
-    assert "there is no such file" in capsys.readouterr().err
+@pytest.mark.parametrize("case", [*SETTINGS, *VARIANTS, *CONFIGS, *ITEMS, *DEMONSTRATIONS], ids=lambda case: case.name)
+def test_bad_input_is_named_and_ends_with_2(case: Case, shell: Shell) -> None:
+    if case.file is not None:
+        shell.write(case.file, case.content)
+    shell.refused(tuple(override.format(folder=shell.folder) for override in case.overrides), case.words)
 
 
-def test_a_directory_for_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", str(tmp_path)]) == 2
-    assert "a directory" in capsys.readouterr().err
+def test_a_variant_that_cannot_be_leaves_no_run_behind(shell: Shell) -> None:
+    for overrides in (("variants=[telepathy]",), ("variants=[augmented]", "augment.wordings=[9]")):
+        assert shell.evaluate(*overrides).code == 2
+    assert not shell.run_dir.exists()
 
 
-def header(tensors: dict[str, object]) -> bytes:
-    text = json.dumps(tensors).encode()
-    return struct.pack("<Q", len(text)) + text
+def test_items_that_changed_since_the_run_began(shell: Shell) -> None:
+    data = shell.write("items.jsonl", json.dumps(GOOD_ITEM) + "\n")
+    assert shell.evaluate(f"data.path={data}").code == 0
+    shell.write("items.jsonl", json.dumps({**GOOD_ITEM, "word": side("Birds or fish?", "Birds.", "Fish.")}) + "\n")
+    ended = shell.evaluate(f"data.path={data}")
+    assert ended.code == 2
+    assert "have changed since it began" in ended.err
 
 
-WEIGHTS = header({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}) + bytes(8)
-MODEL = {"config.json": json.dumps({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}), "tokenizer.json": "{}"}
+def test_a_configuration_that_is_not_there(shell: Shell) -> None:
+    ended = shell.wdct("evaluate", "none.yaml")
+    assert ended.code == 2
+    assert "there is no such file" in ended.err
 
 
-def checkpoint(name: str, words: tuple[str, ...], **files: str | bytes) -> Case:
-    def make(folder: Path) -> None:
-        directory = folder / "model"
-        directory.mkdir()
-        for file_name, content in files.items():
-            file(file_name, content)(directory)
-
-    return Case(name, (), words, make)
-
-
-CHECKPOINTS = [
-    checkpoint("no weights", ("model", "weights"), **MODEL),
-    checkpoint("no tokenizer", ("tokenizer",), **{"config.json": MODEL["config.json"], "model.safetensors": WEIGHTS}),
-    checkpoint("no config", ("config.json",), **{"tokenizer.json": "{}", "model.safetensors": WEIGHTS}),
-    checkpoint("config is not JSON", ("config.json",), **{**MODEL, "config.json": "{", "model.safetensors": WEIGHTS}),
-    checkpoint("truncated weights", ("model.safetensors", "bytes"), **MODEL, **{"model.safetensors": WEIGHTS[:-3]}),
-    checkpoint("weights that are no weights", ("model.safetensors",), **MODEL, **{"model.safetensors": b"hello"}),
-    checkpoint("pickled weights", ("engine.allow_pickle",), **MODEL, **{"pytorch_model.bin": b"\x80\x02."}),
-    checkpoint("a missing part", ("model-2.safetensors",), **MODEL, **{
-        "model.safetensors.index.json": json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}),
-        "model-1.safetensors": WEIGHTS,
-    }),
-    checkpoint("code of its own", ("engine.trust_remote_code",), **{
-        **MODEL, "config.json": json.dumps({"architectures": ["X"], "auto_map": {"AutoModelForCausalLM": "modeling_x.X"}}),
-        "model.safetensors": WEIGHTS,
-    }),
-    checkpoint("an adapter alone", ("adapter",), **{"adapter_config.json": "{}", "adapter_model.safetensors": WEIGHTS}),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("case", CHECKPOINTS, ids=lambda case: case.name)
-def test_a_broken_checkpoint_is_named_before_any_engine_starts(
-    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert case.make is not None
-    case.make(tmp_path)
-    (tmp_path / "c.yaml").write_text("run_dir: run\ncheckpoints: [./model]\nengine: {kind: vllm}\n")
-    assert main(["evaluate", "c.yaml"]) == 2
-    said = capsys.readouterr().err
-    for word in case.words:
-        assert word in said
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("entry", "word"),
-    [
-        ("./nowhere", "nowhere"),
-        ("out/*/checkpoint-*", "matches no"),
-        ("package://no_such_package/model.gguf", "no_such_package"),
-        ("s3x://bucket", "s3x"),
-        ("model.gguf", "model.gguf"),
-    ],
-)
-def test_a_checkpoint_that_is_not_there(
-    entry: str, word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "c.yaml").write_text(f"run_dir: run\ncheckpoints: ['{entry}']\n")
-    assert main(["evaluate", "c.yaml"]) == 2
-    assert word in capsys.readouterr().err
-
-
-def test_a_gguf_file_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "model.gguf").write_bytes(b"not a model")
-    (tmp_path / "c.yaml").write_text("run_dir: run\ncheckpoints: [./model.gguf]\n")
-    assert main(["evaluate", "c.yaml"]) == 2
-    assert "GGUF" in capsys.readouterr().err
-
-
-def test_a_run_directory_of_another_configuration(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "c.yaml").write_text(CONFIG.format(run=tmp_path / "run"))
-    assert main(["evaluate", "c.yaml", "data.limit=2"]) == 0
-    before = sorted(path.name for path in (tmp_path / "run" / "answers").iterdir())
-    assert main(["evaluate", "c.yaml", "data.limit=3"]) == 2
-    said = capsys.readouterr().err
-    assert "data.limit: the run has 2, now came 3" in said
-    assert sorted(path.name for path in (tmp_path / "run" / "answers").iterdir()) == before
-
-
-def test_items_that_changed_since_the_run_began(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    data = tmp_path / "items.jsonl"
-    data.write_text(json.dumps(GOOD_ITEM) + "\n")
-    (tmp_path / "c.yaml").write_text(CONFIG.format(run=tmp_path / "run"))
-    assert main(["evaluate", "c.yaml", f"data.path={data}"]) == 0
-    data.write_text(json.dumps({**GOOD_ITEM, "word": side("Birds or fish?", "Birds.", "Fish.")}) + "\n")
-    assert main(["evaluate", "c.yaml", f"data.path={data}"]) == 2
-    assert "have changed since it began" in capsys.readouterr().err
-
-
-def test_a_run_directory_with_other_things_in_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "c.yaml").write_text(CONFIG.format(run=tmp_path / "run"))
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "thesis.tex").write_text("precious")
-    assert main(["evaluate", "c.yaml"]) == 2
-    assert "not empty and not a run" in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.tex"]
-
-
-def test_a_run_directory_that_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "run").write_text("x")
-    (tmp_path / "c.yaml").write_text(CONFIG.format(run=tmp_path / "run"))
-    assert main(["evaluate", "c.yaml"]) == 2
-    assert "is a file" in capsys.readouterr().err
-
-
-def test_a_run_directory_that_cannot_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # /proc refuses new folders also to root, whom permission bits do not stop
-    target = "/proc/run" if os.geteuid() == 0 else str(tmp_path / "locked" / "run")
-    (tmp_path / "locked").mkdir(mode=0o500)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "c.yaml").write_text(CONFIG.format(run=target))
-    assert main(["evaluate", "c.yaml"]) == 2
-    assert "cannot be written" in capsys.readouterr().err
+def test_a_directory_for_a_configuration(shell: Shell) -> None:
+    ended = shell.wdct("evaluate", str(shell.folder))
+    assert ended.code == 2
+    assert "a directory" in ended.err
 
 
 @pytest.mark.parametrize("command", ["score", "report", "status"])
-def test_commands_on_something_that_is_no_run(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([command, str(tmp_path)]) == 2
-    assert "not a run" in capsys.readouterr().err
+def test_commands_on_something_that_is_no_run(command: str, shell: Shell) -> None:
+    ended = shell.wdct(command, str(shell.folder))
+    assert ended.code == 2
+    assert "not a run" in ended.err
 
 
-@pytest.mark.parametrize("name", ["nowhere.csv", "{folder}"])
-def test_check_of_what_is_no_item_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", name.format(folder=tmp_path)]) == 2
-    assert capsys.readouterr().err
+@pytest.mark.parametrize(("name", "words"), [("nowhere.csv", "There is no item file"), ("{folder}", "is not a file")])
+def test_check_of_what_is_no_item_file(name: str, words: str, shell: Shell) -> None:
+    ended = shell.wdct("check", name.format(folder=shell.folder))
+    assert ended.code == 2
+    assert words in ended.err
 
 
-def test_fetch_of_what_there_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main(["fetch", "./nowhere"]) == 2
-    assert "nowhere" in capsys.readouterr().err
-
-
-def test_a_refused_configuration_can_be_corrected_in_the_same_run_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "c.yaml").write_text(CONFIG.format(run=tmp_path / "run"))
-    assert main(["evaluate", "c.yaml", "prompt.labels=[A,B]"]) == 2
-    assert main(["evaluate", "c.yaml"]) == 0
+def test_fetch_of_what_there_is_not(shell: Shell) -> None:
+    ended = shell.wdct("fetch", "./nowhere")
+    assert ended.code == 2
+    assert "nowhere" in ended.err
