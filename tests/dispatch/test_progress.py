@@ -1,9 +1,11 @@
-"""The progress display where there is no terminal: plain lines for job logs."""
+"""The progress display: plain lines for job logs, one live line in a terminal."""
 
 from __future__ import annotations
 
 import io
+import os
 import re
+import time
 
 from wdct_dist.dispatch.progress import Progress
 
@@ -25,3 +27,29 @@ def test_nothing_to_do_is_all_done() -> None:
     with Progress(0, 0, stream):
         pass
     assert stream.getvalue().splitlines()[-1] == "0 of 0 prompts (100 %)"
+
+
+def test_a_terminal_gets_one_live_line_and_what_is_said_stays_above_it() -> None:
+    master, slave = os.openpty()
+    with os.fdopen(slave, "w") as stream, Progress(1000, 200, stream) as progress:
+        progress.advance(300, 36_000)
+        progress.say("engine lost: engine 0")
+        progress.advance(500, 60_000)
+    said = os.read(master, 65536).decode()
+    os.close(master)
+    assert "\x1b[2K" in said, "the line is drawn over itself"
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said).replace("\r", "\n").splitlines()
+    assert "engine lost: engine 0" in [line.strip() for line in lines]
+    assert re.search(r"1,000 of 1,000 prompts \(100 %\), [\d,.]+ prompts/s", said)
+
+
+def test_rates_count_from_the_moment_an_engine_is_ready() -> None:
+    progress = Progress(1000, 0, io.StringIO())
+    with progress:
+        time.sleep(0.3)
+        progress.begin()
+        time.sleep(0.05)
+        progress.advance(100, 100)
+        said = re.search(r"([\d,.]+) prompts/s", progress.line())
+    assert said is not None
+    assert float(said[1].replace(",", "")) > 100 / 0.3
