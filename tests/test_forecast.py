@@ -85,7 +85,9 @@ def test_on_a_run_that_was_begun_only_what_is_left_is_to_do(configure: Configure
 
 def test_nothing_is_started_where_all_is_done(configure: Configure) -> None:
     assert evaluate(configure()).exit_code == 0
-    assert forecast(configure()).checkpoints[0].seconds == 0.0
+    plan = forecast(configure())
+    assert plan.checkpoints[0].seconds == 0.0
+    assert "checkpoint demo: scripted, nothing left to do" in forecast_text(plan)
 
 
 def test_a_run_of_other_prompts_has_done_nothing_of_the_plan(configure: Configure) -> None:

@@ -115,7 +115,9 @@ def forecast_text(plan: Forecast) -> str:
         checkpoint = part.checkpoint
         size = f", {checkpoint.size_bytes / 2**20:,.0f} MiB" if checkpoint.size_bytes else ""
         tokens = f", about {part.tokens:,} tokens" if part.tokens is not None else ""
-        time = f", about {part.seconds:,.0f} s on one engine" if part.seconds is not None else ", time unknown: none measured here yet"
+        time = ", time unknown: none measured here yet"
+        if part.seconds is not None:
+            time = f", about {part.seconds:,.0f} s on one engine" if part.seconds else ", nothing left to do"
         lines.append(
             f"checkpoint {checkpoint.checkpoint_id}: {checkpoint.architecture}{size}{tokens}{time} (digest {checkpoint.digest[:12]})"
         )
