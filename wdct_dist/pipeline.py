@@ -316,7 +316,7 @@ def report_run(store: Store) -> None:
     from wdct_dist.report.terminal import print_report
 
     config, record = read_config(store), read_provenance(store)
-    # the manifest is written with and after the shards, so what is younger than it has seen them all
+    # the manifest is written after the shards, so what is younger than it has seen them (but for a killed driver's last seconds)
     is_scored = store.exists(SUMMARY) and store.changed_ns(SUMMARY) >= store.changed_ns(manifest.NAME)
     summary = pl.DataFrame(read_table(store, SUMMARY)) if is_scored else score_run(store, config)
     table = difference_table(pl.DataFrame(read_table(store, DIFFERENCES))) if store.exists(DIFFERENCES) else None
