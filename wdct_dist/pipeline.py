@@ -35,6 +35,7 @@ from wdct_dist.prompts.paraphrase import Paraphrases
 from wdct_dist.prompts.variants.registry import find_variants
 from wdct_dist.tables import items_file, prompts_file
 from wdct_dist.tables.arrow_file import read_table
+from wdct_dist.tables.events import read_events
 from wdct_dist.tables.manifest import find_completed, overlapped
 from wdct_dist.tables.prompts_file import PromptIndex
 from wdct_dist.tables.run_dir import SUMMARY, locked, now, open_run, read_config, read_provenance, write_config, write_provenance
@@ -308,17 +309,12 @@ def score_run(store: Store, config: Config | None = None, tally: ReplyTally | No
 def report_run(store: Store) -> None:
     """Prints the report of a run from its tables; derives them first where they are not there."""
     import polars as pl
-    from rich.console import Console
 
-    from wdct_dist.metrics.run_comparisons import DIFFERENCES
-    from wdct_dist.report.differences import PAPER_RANGE, difference_table
-    from wdct_dist.report.terminal import print_report
+    from wdct_dist.metrics.run_comparisons import DIFFERENCES, EFFECTS
+    from wdct_dist.report.terminal import Scores, print_report
 
     config = read_config(store)
     summary = pl.DataFrame(read_table(store, SUMMARY)) if store.exists(SUMMARY) else score_run(store, config)
-    print_report(summary, config, read_provenance(store))
-    console = Console()
-    if store.exists(DIFFERENCES) and (table := difference_table(pl.DataFrame(read_table(store, DIFFERENCES)))) is not None:
-        console.print(table)
-    if config.protocol is not None:
-        console.print(PAPER_RANGE)
+    differences, effects = (pl.DataFrame(read_table(store, name)) if store.exists(name) else None for name in (DIFFERENCES, EFFECTS))
+    notes = dict.fromkeys(str(event["note"]) for event in read_events(store) if event["event"] == "engine note")
+    print_report(Scores(summary, differences, effects), config, read_provenance(store), notes)
