@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
-from wdct_dist.report.layout import plain_table
+from wdct_dist.report.layout import noted, plain_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,7 +19,7 @@ MOST_ROWS = 30
 NAMES = {"cs": "CS", "cs_debiased": "CS deb.", "pcs": "PCS"}
 
 
-def difference_table(differences: pl.DataFrame) -> Table | None:
+def difference_table(differences: pl.DataFrame) -> RenderableType | None:
     """The paired differences over all domains; None where there is nothing to compare. Columns of SCORES_DIFFERENCES."""
     rows = [
         row
@@ -44,8 +44,7 @@ def difference_table(differences: pl.DataFrame) -> Table | None:
         said.append("noise: below where A/A repeats of the same checkpoint differ as much, so that the difference means nothing")
     if len(rows) > MOST_ROWS:
         said.append(f"{MOST_ROWS} of {len(rows)} rows; all are in scores/differences.arrow")
-    table.caption = "\n".join(said)
-    return table
+    return noted(table, said)
 
 
 def _compared(row: dict[str, Any]) -> str:

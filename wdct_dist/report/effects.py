@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import rich.table
+from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 
-from wdct_dist.report.layout import plain_table
+from wdct_dist.report.layout import noted, plain_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -16,24 +17,25 @@ MOST_TABLES = 4
 """Families of checkpoints that are printed; all are in scores/effects.arrow."""
 
 
-def effect_tables(effects: pl.DataFrame) -> list[rich.table.Table]:
+def effect_tables(effects: pl.DataFrame) -> list[RenderableType]:
     """One table for each checkpoint, language and family that has a factor with several levels, over all domains.
 
     `effects` has the columns of SCORES_EFFECTS.
     """
-    whole = effects.filter(domain="all")
-    groups = list(whole.group_by("checkpoint_id", "language", "family", maintain_order=True))
+    groups = list(effects.filter(domain="all").group_by("checkpoint_id", "language", "family", maintain_order=True))
     tables = [_table(", ".join(str(part) for part in key), group) for key, group in groups[:MOST_TABLES]]
-    if tables:
-        more = f"; {len(groups) - MOST_TABLES} more are in scores/effects.arrow" if len(groups) > MOST_TABLES else ""
-        tables[-1].caption = (
-            "a level's figure, averaged evenly over the other factors, and how far it is from the mean over the factor's levels; "
-            f"* the interval of that does not hold 0{more}"
-        )
-    return tables
+    if not tables:
+        return []
+    notes = [
+        "a level's figure is averaged evenly over the other factors; its effect is how far it is from the mean over the factor's levels",
+        "* the interval of the effect does not hold 0",
+    ]
+    if len(groups) > MOST_TABLES:
+        notes.append(f"{len(groups) - MOST_TABLES} more are in scores/effects.arrow")
+    return [*tables[:-1], noted(tables[-1], notes)]
 
 
-def _table(name: str, group: pl.DataFrame) -> rich.table.Table:
+def _table(name: str, group: pl.DataFrame) -> Table:
     counts = group["n"].unique().to_list()
     many = len(counts) > 1  # else the number stands in the title, and the levels have the room
     title = f"What each factor does: {name}" + ("" if many else f" ({counts[0]:,} items)")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
 from wdct_dist.metrics.bit_stability import METRIC as BIT_STABLE
-from wdct_dist.report.layout import plain_table
+from wdct_dist.report.layout import noted, plain_table
 from wdct_dist.report.rows import Row, namer
 
 COLUMNS = {
@@ -36,7 +36,7 @@ MEANINGS = {
 AGREEMENT = "agreement_word_"
 
 
-def steadiness_table(rows: Sequence[Row], names: str) -> Table | None:
+def steadiness_table(rows: Sequence[Row], names: str) -> RenderableType | None:
     """One row for each of `rows`; None where none of the figures is known."""
     shown = {heading: metric for heading, metric in COLUMNS.items() if any(row.value(metric) is not None for row in rows)}
     bounded = any(row.value("cs_lower") != row.value("cs_upper") for row in rows)
@@ -50,11 +50,10 @@ def steadiness_table(rows: Sequence[Row], names: str) -> Table | None:
     said = [MEANINGS[metric] for metric in shown.values() if metric in MEANINGS]
     if bounded:
         said.insert(0, "bounds: items without an answer counted as differing, as matching")
-    table.caption = "\n".join(said)
-    return table
+    return noted(table, said)
 
 
-def language_table(rows: Sequence[Row], names: str) -> Table | None:
+def language_table(rows: Sequence[Row], names: str) -> RenderableType | None:
     """How often a side gives the same answer in two languages; None where there is but one language."""
     found = []
     name = namer([Row(row.checkpoint_id, row.variant, "", {}) for row in rows])
@@ -66,8 +65,7 @@ def language_table(rows: Sequence[Row], names: str) -> Table | None:
     table = plain_table("Agreement across languages", names, ("languages", "words [interval]", "deeds [interval]", "items"))
     for who, pair, words, deeds in found:
         table.add_row(Text(who), pair, words.with_interval, deeds.with_interval, f"{words.num_items:,}")
-    table.caption = "the same side asked in both languages gives the same option; chance is that of CS"
-    return table
+    return noted(table, ["items with the same answer when the side is asked in both languages; the chance is that of CS"])
 
 
 def repetition(rows: Sequence[Row], temperature: float) -> list[str]:

@@ -16,7 +16,7 @@ from rich.text import Text
 from wdct_dist.config.schema import Config, EngineKind
 from wdct_dist.report.differences import difference_table
 from wdct_dist.report.effects import effect_tables
-from wdct_dist.report.layout import plain_table
+from wdct_dist.report.layout import noted, plain_table
 from wdct_dist.report.published import beside_the_paper
 from wdct_dist.report.rows import ALL, Row, families_as_one, namer, rows_of
 from wdct_dist.report.steadiness import language_table, repetition, steadiness_table
@@ -136,7 +136,7 @@ def _consistency(rows: Sequence[Row], names: str) -> Table:
     return table
 
 
-def _trust(rows: Sequence[Row], names: str) -> Table:
+def _trust(rows: Sequence[Row], names: str) -> RenderableType:
     shown = {
         "CS\ndebiased": "cs_debiased",
         "PCS\ndebiased": "pcs_debiased",
@@ -153,12 +153,13 @@ def _trust(rows: Sequence[Row], names: str) -> Table:
         if (ALL, "cs_stable") in row.figures:
             figures["cs_stable"] += f" ({row.figure('cs_stable').num_items:,})"
         table.add_row(Text(name(row)), *figures.values())
-    if families := sorted({row.variant for row in rows if row.value("cs_averaged") is not None}):
-        table.caption = (
-            f"{', '.join(families)}: debiased is over all members and orders (their probabilities averaged); label mass, answered and ties "
-            "are those of the worst member. Each member is in scores/summary.csv."
-        )
-    return table
+    families = sorted({row.variant for row in rows if row.value("cs_averaged") is not None})
+    said = [
+        f"{name}: debiased is over all members and orders, from their averaged probabilities; label mass, answered and ties are those of "
+        "the worst member; each member is in scores/summary.csv"
+        for name in families
+    ]
+    return noted(table, said)
 
 
 def _by_domain(rows: Sequence[Row], names: str) -> list[Table]:
