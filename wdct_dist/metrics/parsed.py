@@ -1,6 +1,6 @@
 """What replies say: the option that generated text chooses, beside the one that its probabilities choose.
 
-Derived from `text` as the engine wrote it, so that a better parser (`prompts/parse.py`) costs no engine time. Only prompts that let the
+Derived from `text` as the engine wrote it, so that a better parser (`prompts/parse`) costs no engine time. Only prompts that let the
 engine generate several tokens (`reply_tokens`) have a reply: one token has no room to explain or to refuse.
 
     replies         the answers of such prompts, with what they are read by
@@ -17,7 +17,8 @@ import polars as pl
 from wdct_dist.metrics.derive import PARSE_STATUS
 from wdct_dist.metrics.ratio import Ratio, pooled
 from wdct_dist.prompts.option_lines import read_option_lines
-from wdct_dist.prompts.parse import Parsed, ParseStatus, is_paper_refusal, parse_paper, parse_reply
+from wdct_dist.prompts.parse.paper import is_paper_refusal, parse_paper
+from wdct_dist.prompts.parse.verdict import Parsed, ParseStatus, parse_reply
 
 REPLY_STATUSES: tuple[str, ...] = get_args(ParseStatus)
 REPLY_STATUS = pl.Enum(REPLY_STATUSES)
