@@ -25,6 +25,11 @@ def ratios(numerators: Floats, denominators: Floats) -> Floats:
     return found
 
 
+def rounded(value: float) -> float | None:
+    """As tables have a figure: to `DECIMALS`, null where it is undefined."""
+    return None if np.isnan(value) else round(float(value), DECIMALS)
+
+
 def summary_rows(
     asking: Asking,
     metrics: Sequence[str],

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import polars as pl
 
 from wdct_dist.metrics.derive import PARSE_STATUS
-from wdct_dist.metrics.ratio import Ratio, pooled
+from wdct_dist.metrics.ratio import Ratio, both_sides, pooled
 from wdct_dist.prompts.option_lines import read_option_lines
 from wdct_dist.prompts.parse.paper import is_paper_refusal, parse_paper
 from wdct_dist.prompts.parse.verdict import Parsed, ParseStatus, parse_reply
@@ -121,12 +121,8 @@ COUNTS: dict[str, pl.Expr] = {
 """Counts of an item's prompts on a side, over its orders; `num_refused` and `num_refusable` are those of `sides.over_orders`."""
 
 
-def _both(name: str) -> pl.Expr:
-    return pl.sum_horizontal(f"word_{name}", f"deed_{name}")
-
-
 METRICS: dict[str, Ratio] = {
-    "parsed_agreement": pooled(_both("num_agreeing"), _both("num_compared")),
+    "parsed_agreement": pooled(both_sides("num_agreeing"), both_sides("num_compared")),
 }
 """Of the replies that choose an option where the probabilities do too, the share that choose the same; every reply weighs the same.
 
