@@ -93,6 +93,9 @@ def evaluate(config: Config) -> Outcome:
     with locked(store), session(store, config, checkpoints, items) as record:
         store.sweep()
         written = paraphrases(store, config, items)
+        if written is not None:
+            record["paraphrases"] = written.lines()
+            print(*written.lines(), sep="\n", file=sys.stderr)
         index = prepare(store, config, items, record, written)
         unique = different(checkpoints)
         outcome = ask(store, config, unique, index)

@@ -2,8 +2,9 @@
 
     paraphrase_prompts   one prompt for each text that an item lacks; ordinary prompts with many `reply_tokens`
     read_reply           a reply to a question, or why it is none: the form is held to, options counted and compared
-    check_prompts        the model is asked which of the original's options each new one is, in every rotation
-    checked              the paraphrase, refused where an answer was another option
+    check_prompts        the model is asked which of the original's options each new one is, in every rotation, and whether both
+                         questions ask the same
+    checked              the paraphrase, refused where an answer was another option, or that they do not
     to_line, Paraphrases RUN/paraphrases.jsonl, one line a reply, refused ones with the reason
 
 A paraphrase whose options changed places would turn every match into a mismatch, so what is doubtful is refused; an item without the
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -30,11 +32,20 @@ NAME = "paraphrases.jsonl"
 VARIANT = "paraphrase"
 CHECK_VARIANT = "paraphrase-check"
 
-REPLY_TOKENS = 640
-"""The longest question of the public test, with its options, has about 400 tokens."""
+TOKENS_A_CHARACTER = {"en": 0.5, "zh": 3.0}
+"""Room for a reply, by characters of the original: twice what English texts take, and all that a tokenizer without Chinese takes."""
+
+REASONS_NAMED = 5
+"""Reasons for refusals that are printed."""
 
 SWAPPED_BY = 0.2
 """Two options are taken for swapped where their words resemble each other's originals by this much more than their own."""
+
+MERGED_BY = 0.4
+"""Two options are taken for one where they are alike by this much more than their originals are."""
+
+SHORTEST = 1 / 3
+"""A question that is shorter than this share of the original has lost some of its facts; tersely said, one keeps half and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,9 @@ class ParaphraseWording:
     ask: str
     question_cue: str
     check: str
+    same: str
+    """Asks whether two questions ask the same."""
+    yes_no: tuple[str, str]
 
 
 PARAPHRASE_WORDINGS: dict[str, ParaphraseWording] = {
@@ -68,6 +82,11 @@ PARAPHRASE_WORDINGS: dict[str, ParaphraseWording] = {
             "{question}\n{options}\n\nSomebody gives this answer: “{answer}”\nWhich option is meant? "
             "Answer with the label of one option only: {labels}."
         ),
+        same=(
+            "First question: {question}\n\nSecond question: {new}\n\nDo both ask the same, of the same people and facts?\n{options}\n"
+            "Answer with the label of one option only: {labels}."
+        ),
+        yes_no=("Yes, they ask the same", "No, they ask something different"),
     ),
     "zh": ParaphraseWording(
         styles=("用平常说话的口吻", "换用不同的句子和语序", "尽可能简短地", "用正式的书面语", "像听过的人转述那样"),
@@ -78,11 +97,17 @@ PARAPHRASE_WORDINGS: dict[str, ParaphraseWording] = {
         ),
         question_cue="问题：",
         check="{question}\n{options}\n\n有人这样回答：“{answer}”\n这指的是哪个选项？请只回答一个选项的标签：{labels}。",
+        same=(
+            "第一个问题：{question}\n\n第二个问题：{new}\n\n两者所问的内容、人物和事实是否相同？\n{options}\n"
+            "请只回答一个选项的标签：{labels}。"
+        ),
+        yes_no=("是，所问的相同", "不，所问的不同"),
     ),
 }
 
 _THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
 _CUE = re.compile(r"^[\s*#]*(?:question|问题)\s*[:：]\s*\**", re.IGNORECASE)
+_HEADING = re.compile(r"[\s*#]*(?:the\s+)?(?:new\s+)?(?:options|choices|选项)\s*[:：]?[\s*]*", re.IGNORECASE)
 _CJK = re.compile(r"[\u4e00-\u9fff]")
 
 
@@ -138,8 +163,8 @@ def read_reply(prompt: Prompt, reply: str, original: Question) -> Written:
 def read_paraphrase(reply: str, original: Question, labels: Sequence[str]) -> Question | str:
     """The question and options that a reply holds, in the order of `labels`; or what is wrong with it, in words.
 
-    Refused: other labels or another order of them, empty or equal options, options that are or resemble another one's original, the
-    very words of the original, another script.
+    Refused: other labels or another order of them, empty, equal or nearly equal options, options that are or resemble another one's
+    original, a question that lost most of its text, the very words of the original, another script.
     """
     text = _THINKING.sub("", reply)
     if "<think>" in text:
@@ -159,17 +184,22 @@ def read_paraphrase(reply: str, original: Question, labels: Sequence[str]) -> Qu
             return "there is text between its options"
     if places[-1] + 1 < len(lines) and lines[places[-1] + 1]:
         return "its last option goes on over several lines"
-    question = _CUE.sub("", "\n".join(lines[: places[0]])).strip()
+    asked = [line for line in lines[: places[0]] if not _HEADING.fullmatch(line)]
+    question = _CUE.sub("", "\n".join(asked)).strip()
     options = tuple(match[2].strip() for match in matches if match)
     return _alignment_fault(Question(question, options), original, labels) or Question(question, options)
 
 
 def check_prompts(written: Written, original: Question, domain: str, config: Config) -> list[Prompt]:
-    """Asks, for each new option in turn, which original option it is, in every rotation. [k × k], option by option; none if refused."""
+    """Asks, for each new option in turn, which original option it is, in every rotation, and in two orders whether the questions ask the
+    same. [k × k + 2], option by option, the question last; none if refused.
+    """
     if written.question is None:
         return []
     words, labels = paraphrase_wording(written.language), tuple(config.prompt.labels[: len(original.options)])
     rotations = permutations(Orders.rotations, len(original.options), item_id=written.item_id, side=written.side, order_seed=0)
+    variant = f"{CHECK_VARIANT}/number={written.number}"
+    key = (written.item_id, domain, written.side, written.language)
     prompts = []
     for option, answer in enumerate(written.question.options):
         for rotation in rotations:
@@ -179,25 +209,40 @@ def check_prompts(written: Written, original: Question, domain: str, config: Con
                 answer=answer,
                 labels=named_labels(wording(written.language), labels),
             )
-            variant = f"{CHECK_VARIANT}/number={written.number}/option={option}"
-            key = (written.item_id, domain, written.side, written.language)
-            prompts.append(_prompt(key, variant, text, rotation, labels, None))
+            prompts.append(_prompt(key, f"{variant}/option={option}", text, rotation, labels, None))
+    for order in ((0, 1), (1, 0)):
+        text = words.same.format(
+            question=original.question,
+            new=written.question.question,
+            options=option_lines([words.yes_no[shown] for shown in order], labels[:2]),
+            labels=named_labels(wording(written.language), labels[:2]),
+        )
+        prompts.append(_prompt(key, f"{variant}/question", text, order, labels[:2], None))
     return prompts
 
 
 def checked(written: Written, option_logprobs: Sequence[Sequence[float] | None]) -> Written:
-    """`written`, refused where a new option was not read as its own original. `option_logprobs`: by prompt of `check_prompts`."""
+    """`written`, refused where a new option was not read as its own original, or the question as another one.
+
+    `option_logprobs`: by prompt of `check_prompts`.
+    """
     if written.question is None:
         return written
     k = len(written.question.options)
-    assert len(option_logprobs) == k * k
+    assert len(option_logprobs) == k * k + 2
     for option in range(k):
-        read = option_logprobs[option * k : (option + 1) * k]
-        means = _mean_probabilities([values for values in read if values is not None], k)
-        best = max(means, default=0.0)
-        if not means or means[option] < best or means.count(best) > 1:
+        if not _is_read_as(option, option_logprobs[option * k : (option + 1) * k], k):
             return replace(written, question=None, refused=f"option {option} was read as another option of the original")
+    if not _is_read_as(0, option_logprobs[k * k :], 2):
+        return replace(written, question=None, refused="its question was read as another one")
     return written
+
+
+def _is_read_as(option: int, read: Sequence[Sequence[float] | None], k: int) -> bool:
+    """Whether an option is the only most probable one on average over orders, of those that have an answer."""
+    means = _mean_probabilities([values for values in read if values is not None], k)
+    best = max(means, default=0.0)
+    return bool(means) and means[option] == best and means.count(best) == 1
 
 
 def to_line(written: Written) -> str:
@@ -220,7 +265,18 @@ class Paraphrases:
     """The paraphrases of a run that a model wrote and that were not refused."""
 
     by_question: Mapping[tuple[str, Side, str], Mapping[int, Question]] = field(default_factory=dict)
-    num_refused: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    """How many replies were refused, by reason."""
+
+    def lines(self) -> list[str]:
+        """How many were kept and why the others were not, a sentence each; the most frequent reasons first."""
+        num_kept, num_refused = sum(len(found) for found in self.by_question.values()), sum(self.refused.values())
+        said = [f"paraphrases: {num_kept:,} of {num_kept + num_refused:,} that the paraphraser wrote are kept"]
+        ranked = sorted(self.refused.items(), key=lambda one: -one[1])
+        said += [f"paraphrases: {count:,} refused: {reason}" for reason, count in ranked[:REASONS_NAMED]]
+        if rest := sum(count for _, count in ranked[REASONS_NAMED:]):
+            said.append(f"paraphrases: {rest:,} refused for other reasons; {NAME} has them all")
+        return said
 
     def of(self, item_id: str, side: Side, language: str) -> Mapping[int, Question]:
         """By number."""
@@ -230,7 +286,7 @@ class Paraphrases:
     def from_lines(cls, lines: Iterable[str]) -> Paraphrases:
         """The inverse of `to_line`, over all lines. Raises `DataError` for a line that is none."""
         found: dict[tuple[str, Side, str], dict[int, Question]] = {}
-        num_refused = 0
+        refused: Counter[str] = Counter()
         for place, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -238,7 +294,7 @@ class Paraphrases:
                 entry = json.loads(line)
                 key: tuple[str, Side, str] = (entry["item_id"], SIDES[SIDES.index(entry["side"])], entry["language"])
                 if entry["question"] is None:
-                    num_refused += 1
+                    refused[entry["refused"]] += 1
                     continue
                 question = Question(entry["question"]["question"], tuple(entry["question"]["options"]))
                 found.setdefault(key, {})[int(entry["number"])] = question
@@ -247,7 +303,7 @@ class Paraphrases:
                     f"{NAME}, line {place}: not a paraphrase ({type(error).__name__}: {error}); restore the file, or delete it to have "
                     "the paraphrases written again."
                 ) from None
-        return cls(found, num_refused)
+        return cls(found, refused)
 
 
 def _paraphrase_prompt(item: Item, side: Side, language: str, question: Question, number: int, config: Config) -> Prompt:
@@ -262,7 +318,9 @@ def _paraphrase_prompt(item: Item, side: Side, language: str, question: Question
     )
     key = (item.item_id, item.domain, side, language)
     as_given = tuple(range(item.num_options))
-    return _prompt(key, f"{VARIANT}/number={number}", text, as_given, labels, REPLY_TOKENS)
+    length = sum(len(part) for part in (question.question, *question.options))
+    room = max(config.sampling.max_new_tokens, math.ceil(TOKENS_A_CHARACTER.get(language, 3.0) * length))
+    return _prompt(key, f"{VARIANT}/number={number}", text, as_given, labels, room)
 
 
 def _prompt(
@@ -306,6 +364,8 @@ def _alignment_fault(new: Question, original: Question, labels: Sequence[str]) -
         return "it has the very words of the original"
     if bool(_CJK.search(new.question)) != bool(_CJK.search(original.question)):
         return "it is in another script"
+    if len(new.question) < SHORTEST * len(original.question):
+        return "its question lost most of the text"
     alike = [[_likeness(option, other) for other in before] for option in options]
     for i, label in enumerate(labels):
         for j in range(len(labels)):
@@ -313,6 +373,8 @@ def _alignment_fault(new: Question, original: Question, labels: Sequence[str]) -
                 return f"its option {label} is the original's {labels[j]}"
             if i < j and alike[i][j] + alike[j][i] > alike[i][i] + alike[j][j] + SWAPPED_BY:
                 return f"its options {label} and {labels[j]} look swapped"
+            if i < j and _likeness(options[i], options[j]) > _likeness(before[i], before[j]) + MERGED_BY:
+                return f"its options {label} and {labels[j]} are nearly the same"
     return None
 
 

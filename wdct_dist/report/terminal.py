@@ -64,6 +64,7 @@ def facts(config: Config, provenance: Mapping[str, Any]) -> list[str]:
             f"intervals: {100 * config.metrics.level:g} %, percentile bootstrap over items, "
             f"{config.metrics.bootstrap_resamples:,} resamples, seed {config.metrics.bootstrap_seed}"
         )
+    lines += provenance.get("paraphrases", [])[:1]
     lines += [f"checkpoint {name} failed: {reason}" for name, reason in provenance.get("failed_checkpoints", {}).items()]
     return lines
 
