@@ -177,6 +177,7 @@ FIRST, SECOND, EVEN = (-0.1, -3.0), (-3.0, -0.1), (-0.7, -0.7)
         ([FIRST, EVEN, SECOND, EVEN], True),
         ([SECOND, SECOND, FIRST, FIRST], False),
         ([FIRST, FIRST, FIRST, FIRST], False),
+        ([(-0.6, -0.8), (-0.6, -0.8), SECOND, SECOND], False),
         ([FIRST, FIRST, EVEN, EVEN], False),
         ([FIRST, FIRST, None, None], False),
         ([FIRST, SECOND, SECOND, SECOND], False),
@@ -185,7 +186,7 @@ FIRST, SECOND, EVEN = (-0.1, -3.0), (-3.0, -0.1), (-0.7, -0.7)
 def test_an_option_that_is_read_as_another_one_is_refused(
     read: list[tuple[float, float] | None], kept: bool, config: Config, item: Item
 ) -> None:
-    result = checked(written_of(config, item, GOOD), [*read, FIRST, FIRST])
+    result = checked(written_of(config, item, GOOD), ORIGINAL, [*read, FIRST, FIRST])
     assert (result.question is not None) is kept
     assert (result.refused is None) is kept
     assert result.reply == GOOD
@@ -197,14 +198,14 @@ def test_an_option_that_is_read_as_another_one_is_refused(
 def test_a_question_that_is_read_as_another_one_is_refused(
     said: tuple[tuple[float, float] | None, ...], kept: bool, config: Config, item: Item
 ) -> None:
-    result = checked(written_of(config, item, GOOD), [FIRST, FIRST, SECOND, SECOND, *said])
-    assert result.refused == (None if kept else "its question was read as another one")
+    result = checked(written_of(config, item, GOOD), ORIGINAL, [FIRST, FIRST, SECOND, SECOND, *said])
+    assert result.refused == (None if kept else "its question was not clearly read as the same")
 
 
 def test_what_is_refused_already_is_not_checked(config: Config, item: Item) -> None:
     refused = written_of(config, item, "No.")
     assert check_prompts(refused, ORIGINAL, item.domain, config) == []
-    assert checked(refused, []) == refused
+    assert checked(refused, ORIGINAL, []) == refused
 
 
 def test_they_are_kept_line_by_line_with_what_was_refused(config: Config, item: Item) -> None:
@@ -239,5 +240,5 @@ def test_a_line_that_is_none_is_named(line: str) -> None:
 
 def test_mean_probabilities_do_not_overflow(config: Config, item: Item) -> None:
     far = (-1000.0, -2000.0)
-    assert checked(written_of(config, item, GOOD), [far, far, far[::-1], far[::-1], far, far]).question is not None
+    assert checked(written_of(config, item, GOOD), ORIGINAL, [far, far, far[::-1], far[::-1], far, far]).question is not None
     assert math.exp(-1000.0) == 0.0

@@ -2,9 +2,9 @@
 
     paraphrase_prompts   one prompt for each text that an item lacks; ordinary prompts with many `reply_tokens`
     read_reply           a reply to a question, or why it is none: the form is held to, options counted and compared
-    check_prompts        the model is asked which of the original's options each new one is, in every rotation, and whether both
-                         questions ask the same
-    checked              the paraphrase, refused where an answer was another option, or that they do not
+    check_prompts        what words alone leave in doubt (`alignment`): the model is asked which of the original's options a new one
+                         is, in every rotation, and whether both questions ask the same
+    checked              the paraphrase, refused where the answer was another one, or not clear
     to_line, Paraphrases RUN/paraphrases.jsonl, one line a reply, refused ones with the reason
 
 A paraphrase whose options changed places would turn every match into a mismatch, so what is doubtful is refused; an item without the
@@ -24,6 +24,7 @@ from wdct_dist.config.schema import Config, Orders
 from wdct_dist.errors import DataError
 from wdct_dist.ids import stable_hash
 from wdct_dist.items.types import SIDES, Item, Question, Side
+from wdct_dist.prompts.alignment import alignment_fault, clearly_of
 from wdct_dist.prompts.permute import permutations
 from wdct_dist.prompts.templates import named_labels, option_lines, wording
 from wdct_dist.prompts.types import Message, Prompt
@@ -35,17 +36,11 @@ CHECK_VARIANT = "paraphrase-check"
 TOKENS_A_CHARACTER = {"en": 0.5, "zh": 3.0}
 """Room for a reply, by characters of the original: twice what English texts take, and all that a tokenizer without Chinese takes."""
 
+CLEARER = 2.0
+"""An answer of the check counts where it is this much more probable than any other: a model too small to tell gives all the same."""
+
 REASONS_NAMED = 5
 """Reasons for refusals that are printed."""
-
-SWAPPED_BY = 0.2
-"""Two options are taken for swapped where their words resemble each other's originals by this much more than their own."""
-
-MERGED_BY = 0.4
-"""Two options are taken for one where they are alike by this much more than their originals are."""
-
-SHORTEST = 1 / 3
-"""A question that is shorter than this share of the original has lost some of its facts; tersely said, one keeps half and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +103,6 @@ PARAPHRASE_WORDINGS: dict[str, ParaphraseWording] = {
 _THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
 _CUE = re.compile(r"^[\s*#]*(?:question|问题)\s*[:：]\s*\**", re.IGNORECASE)
 _HEADING = re.compile(r"[\s*#]*(?:the\s+)?(?:new\s+)?(?:options|choices|选项)\s*[:：]?[\s*]*", re.IGNORECASE)
-_CJK = re.compile(r"[\u4e00-\u9fff]")
 
 
 def paraphrase_wording(language: str) -> ParaphraseWording:
@@ -187,12 +181,14 @@ def read_paraphrase(reply: str, original: Question, labels: Sequence[str]) -> Qu
     asked = [line for line in lines[: places[0]] if not _HEADING.fullmatch(line)]
     question = _CUE.sub("", "\n".join(asked)).strip()
     options = tuple(match[2].strip() for match in matches if match)
-    return _alignment_fault(Question(question, options), original, labels) or Question(question, options)
+    return alignment_fault(Question(question, options), original, labels) or Question(question, options)
 
 
 def check_prompts(written: Written, original: Question, domain: str, config: Config) -> list[Prompt]:
-    """Asks, for each new option in turn, which original option it is, in every rotation, and in two orders whether the questions ask the
-    same. [k × k + 2], option by option, the question last; none if refused.
+    """Asks what words alone do not settle (`alignment.clearly_of`); nothing if the paraphrase is refused already.
+
+    For each such new option in turn, which original option it is, in every rotation: [k] an option. Then, where it is in doubt, whether
+    both questions ask the same, in two orders.
     """
     if written.question is None:
         return []
@@ -201,48 +197,57 @@ def check_prompts(written: Written, original: Question, domain: str, config: Con
     variant = f"{CHECK_VARIANT}/number={written.number}"
     key = (written.item_id, domain, written.side, written.language)
     prompts = []
-    for option, answer in enumerate(written.question.options):
+    for option in doubtful_options(written.question, original):
         for rotation in rotations:
             text = words.check.format(
                 question=original.question,
                 options=option_lines([original.options[shown] for shown in rotation], labels),
-                answer=answer,
+                answer=written.question.options[option],
                 labels=named_labels(wording(written.language), labels),
             )
             prompts.append(_prompt(key, f"{variant}/option={option}", text, rotation, labels, None))
-    for order in ((0, 1), (1, 0)):
-        text = words.same.format(
-            question=original.question,
-            new=written.question.question,
-            options=option_lines([words.yes_no[shown] for shown in order], labels[:2]),
-            labels=named_labels(wording(written.language), labels[:2]),
-        )
-        prompts.append(_prompt(key, f"{variant}/question", text, order, labels[:2], None))
+    if not clearly_of(written.question.question, original.question):
+        for order in ((0, 1), (1, 0)):
+            text = words.same.format(
+                question=original.question,
+                new=written.question.question,
+                options=option_lines([words.yes_no[shown] for shown in order], labels[:2]),
+                labels=named_labels(wording(written.language), labels[:2]),
+            )
+            prompts.append(_prompt(key, f"{variant}/question", text, order, labels[:2], None))
     return prompts
 
 
-def checked(written: Written, option_logprobs: Sequence[Sequence[float] | None]) -> Written:
-    """`written`, refused where a new option was not read as its own original, or the question as another one.
+def doubtful_options(new: Question, original: Question) -> list[int]:
+    """The options of which words alone do not say that they are their own originals."""
+
+    def others(option: int) -> list[str]:
+        return [text for place, text in enumerate(original.options) if place != option]
+
+    return [option for option, text in enumerate(new.options) if not clearly_of(text, original.options[option], others(option))]
+
+
+def checked(written: Written, original: Question, option_logprobs: Sequence[Sequence[float] | None]) -> Written:
+    """`written`, refused where a new option was not clearly read as its own original, or the question as another one.
 
     `option_logprobs`: by prompt of `check_prompts`.
     """
     if written.question is None:
         return written
-    k = len(written.question.options)
-    assert len(option_logprobs) == k * k + 2
-    for option in range(k):
-        if not _is_read_as(option, option_logprobs[option * k : (option + 1) * k], k):
-            return replace(written, question=None, refused=f"option {option} was read as another option of the original")
-    if not _is_read_as(0, option_logprobs[k * k :], 2):
-        return replace(written, question=None, refused="its question was read as another one")
+    k, doubtful = len(original.options), doubtful_options(written.question, original)
+    for place, option in enumerate(doubtful):
+        if not _is_read_as(option, option_logprobs[place * k : (place + 1) * k], k):
+            return replace(written, question=None, refused="an option was not clearly read as its own original")
+    about_question = option_logprobs[len(doubtful) * k :]
+    if about_question and not _is_read_as(0, about_question, 2):
+        return replace(written, question=None, refused="its question was not clearly read as the same")
     return written
 
 
 def _is_read_as(option: int, read: Sequence[Sequence[float] | None], k: int) -> bool:
-    """Whether an option is the only most probable one on average over orders, of those that have an answer."""
+    """Whether an option is clearly the most probable one on average over orders, of those that have an answer."""
     means = _mean_probabilities([values for values in read if values is not None], k)
-    best = max(means, default=0.0)
-    return bool(means) and means[option] == best and means.count(best) == 1
+    return bool(means) and all(means[option] >= CLEARER * mean for place, mean in enumerate(means) if place != option)
 
 
 def to_line(written: Written) -> str:
@@ -349,41 +354,6 @@ def _prompt(
     )
 
 
-def _alignment_fault(new: Question, original: Question, labels: Sequence[str]) -> str | None:
-    """What keeps `new` from standing for `original`, option by option."""
-    if not new.question:
-        return "it has no question"
-    empty = [label for label, option in zip(labels, new.options, strict=True) if not option]
-    if empty:
-        return f"option {empty[0]} is empty"
-    options = [_plainly(option) for option in new.options]
-    before = [_plainly(option) for option in original.options]
-    if len(set(options)) < len(options):
-        return "two of its options are the same"
-    if options == before and _plainly(new.question) == _plainly(original.question):
-        return "it has the very words of the original"
-    if bool(_CJK.search(new.question)) != bool(_CJK.search(original.question)):
-        return "it is in another script"
-    if len(new.question) < SHORTEST * len(original.question):
-        return "its question lost most of the text"
-    alike = [[_likeness(option, other) for other in before] for option in options]
-    for i, label in enumerate(labels):
-        for j in range(len(labels)):
-            if i != j and options[i] == before[j]:
-                return f"its option {label} is the original's {labels[j]}"
-            if i < j and alike[i][j] + alike[j][i] > alike[i][i] + alike[j][j] + SWAPPED_BY:
-                return f"its options {label} and {labels[j]} look swapped"
-            if i < j and _likeness(options[i], options[j]) > _likeness(before[i], before[j]) + MERGED_BY:
-                return f"its options {label} and {labels[j]} are nearly the same"
-    return None
-
-
-def _likeness(one: str, other: str) -> float:
-    """Share of the letter pairs that two texts have in common: Jaccard index, 0 to 1; works for scripts without spaces too."""
-    first, second = ({text[start : start + 2] for start in range(len(text) - 1)} for text in (one, other))
-    return len(first & second) / len(first | second) if first or second else 0.0
-
-
 def _mean_probabilities(logprobs: Sequence[Sequence[float]], k: int) -> list[float]:
     """Softmax of each, then the mean; [k], or empty where there are none."""
     if not logprobs:
@@ -394,7 +364,3 @@ def _mean_probabilities(logprobs: Sequence[Sequence[float]], k: int) -> list[flo
         weights = [math.exp(value - top) for value in values]
         rows.append([weight / math.fsum(weights) for weight in weights])
     return [math.fsum(row[option] for row in rows) / len(rows) for option in range(k)]
-
-
-def _plainly(text: str) -> str:
-    return " ".join(re.sub(r"[^\w\s]", "", text.casefold()).split())
