@@ -6,14 +6,14 @@ RUN/paraphrases.jsonl, refused replies with the reason. The items asked are held
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import polars as pl
 
 from wdct_dist.config.schema import Config
 from wdct_dist.errors import Incomplete
-from wdct_dist.items.types import Item
+from wdct_dist.items.types import Item, Question
 from wdct_dist.prompts import paraphrase
 from wdct_dist.prompts.paraphrase import Paraphrases, Written
 from wdct_dist.prompts.types import Prompt
@@ -39,27 +39,21 @@ def write_paraphrases(store: Store, config: Config, items: Iterable[Item], ask: 
         return found
     held = {item.item_id: item for item in items}
     texts = _answered(Store(f"{store.uri}/paraphrase/write"), list(paraphrase.paraphrase_prompts(held.values(), config)), ask)
-    written = [_read(prompt, row["text"], held[prompt.item_id]) for prompt, row in texts]
-    asked = [_check(one, held[one.item_id], config) for one in written]
+    written = [paraphrase.read_reply(prompt, row["text"] or "", _original(held, prompt)) for prompt, row in texts]
+    asked = [paraphrase.check_prompts(one, _original(held, one), held[one.item_id].domain, config) for one in written]
     answers = iter(_answered(Store(f"{store.uri}/paraphrase/check"), [prompt for prompts in asked for prompt in prompts], ask))
     lines = [
-        paraphrase.to_line(paraphrase.checked(one, [next(answers)[1]["option_logprobs"] for _ in prompts]))
+        paraphrase.to_line(paraphrase.checked(one, _original(held, one), [next(answers)[1]["option_logprobs"] for _ in prompts]))
         for one, prompts in zip(written, asked, strict=True)
     ]
     store.write(paraphrase.NAME, "".join(lines).encode())
     return Paraphrases.from_lines(lines)
 
 
-def _read(prompt: Prompt, text: str | None, item: Item) -> Written:
-    original = item.question(prompt.side, prompt.language)
+def _original(held: Mapping[str, Item], of: Prompt | Written) -> Question:
+    original = held[of.item_id].question(of.side, of.language)
     assert original is not None
-    return paraphrase.read_reply(prompt, text or "", original)
-
-
-def _check(written: Written, item: Item, config: Config) -> list[Prompt]:
-    original = item.question(written.side, written.language)
-    assert original is not None
-    return paraphrase.check_prompts(written, original, item.domain, config)
+    return original
 
 
 def _answered(store: Store, prompts: list[Prompt], ask: Ask) -> list[tuple[Prompt, dict[str, Any]]]:

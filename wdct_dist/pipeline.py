@@ -35,6 +35,7 @@ from wdct_dist.prompts.paraphrase import Paraphrases
 from wdct_dist.prompts.variants.registry import find_variants
 from wdct_dist.tables import items_file, manifest, prompts_file
 from wdct_dist.tables.arrow_file import read_table
+from wdct_dist.tables.events import read_events
 from wdct_dist.tables.manifest import find_completed, overlapped
 from wdct_dist.tables.prompts_file import PromptIndex
 from wdct_dist.tables.run_dir import SUMMARY, locked, now, open_run, read_config, read_provenance, write_config, write_provenance
@@ -92,6 +93,9 @@ def evaluate(config: Config) -> Outcome:
     with locked(store), session(store, config, checkpoints, items) as record:
         store.sweep()
         written = paraphrases(store, config, items)
+        if written is not None:
+            record["paraphrases"] = written.lines()
+            print(*written.lines(), sep="\n", file=sys.stderr)
         index = prepare(store, config, items, record, written)
         unique = different(checkpoints)
         outcome = ask(store, config, unique, index)
@@ -310,21 +314,15 @@ def report_run(store: Store) -> None:
     """Prints the report of a run from its tables; derives them first where they are not there, or older than the answers."""
     import polars as pl
 
-    from wdct_dist.metrics.run_comparisons import DIFFERENCES
-    from wdct_dist.report.differences import PAPER_RANGE, difference_table
+    from wdct_dist.metrics.run_comparisons import DIFFERENCES, EFFECTS
     from wdct_dist.report.status import unfinished_text
-    from wdct_dist.report.terminal import print_report
+    from wdct_dist.report.terminal import Scores, print_report
 
     config, record = read_config(store), read_provenance(store)
     # the manifest is written after the shards, so what is younger than it has seen them (but for a killed driver's last seconds)
     is_scored = store.exists(SUMMARY) and store.changed_ns(SUMMARY) >= store.changed_ns(manifest.NAME)
     summary = pl.DataFrame(read_table(store, SUMMARY)) if is_scored else score_run(store, config)
-    table = difference_table(pl.DataFrame(read_table(store, DIFFERENCES))) if store.exists(DIFFERENCES) else None
+    differences, effects = (pl.DataFrame(read_table(store, name)) if store.exists(name) else None for name in (DIFFERENCES, EFFECTS))
+    notes = dict.fromkeys(str(event["note"]) for event in read_events(store) if event["event"] == "engine note")
     unfinished = unfinished_text(store, config, record)
-    print_report(
-        summary,
-        config,
-        record,
-        notes=[] if unfinished is None else [unfinished],
-        more=[*([] if table is None else [table]), *([] if config.protocol is None else [PAPER_RANGE])],
-    )
+    print_report(Scores(summary, differences, effects), config, record, [*([] if unfinished is None else [unfinished]), *notes])

@@ -50,6 +50,7 @@ def test_a_reply_in_the_form_asked_for_is_read() -> None:
         GOOD.replace("\nA.", "\n\nA.").replace("\nB.", "\n\nB."),
         f"{GOOD}\n\nI hope this keeps the meaning!",
         GOOD.removeprefix("Question: "),
+        GOOD.replace("\nA.", "\n\nOptions:\nA."),
     ],
 )
 def test_the_small_liberties_that_models_take_are_read_alike(reply: str) -> None:
@@ -63,23 +64,35 @@ def test_the_small_liberties_that_models_take_are_read_alike(reply: str) -> None
         ("I cannot help with that.", "it has no options"),
         ("<think>Let me see", "the thinking was not finished"),
         ("A. one way\nB. another way", "it has no question"),
-        ("Question: Homework?\nA. It helps", "its labels are A"),
-        ("Question: Homework?\nB. It harms\nA. It helps", "its labels are B, A"),
-        ("Question: Homework?\nA. It helps\nB. It harms\nC. Both", "its labels are A, B, C"),
+        ("Question: Homework, is it right?\nA. It helps", "its labels are A"),
+        ("Question: Homework, is it right?\nB. It harms\nA. It helps", "its labels are B, A"),
+        ("Question: Homework, is it right?\nA. It helps\nB. It harms\nC. Both", "its labels are A, B, C"),
         (f"{GOOD}\n{GOOD}", "its labels are A, B, A, B"),
-        ("Question: Homework?\nA. It helps\nB.", "option B is empty"),
-        ("Question: Homework?\nA. It helps\nB. it helps!", "two of its options are the same"),
-        ("Question: Homework?\nA. It helps\nbecause of\npractice\nB. It harms", "there is text between its options"),
-        ("Question: Homework?\nA. It helps\nB. It harms\nbecause of rest", "its last option goes on over several lines"),
+        ("Question: Homework, is it right?\nA. It helps\nB.", "option B is empty"),
+        ("Question: Homework, is it right?\nA. It helps\nB. it helps!", "two of its options are the same"),
+        ("Question: Homework, is it right?\nA. It helps\nbecause of\npractice\nB. It harms", "there is text between its options"),
+        ("Question: Homework, is it right?\nA. It helps\nB. It harms\nbecause of rest", "its last option goes on over several lines"),
         (
-            "Question: Homework?\nA. No, their learning should stay within the school day.\nB. Yes, of course",
+            "Question: Homework, is it right?\nA. No, their learning should stay within the school day.\nB. Yes, of course",
             "its option A is the original's B",
         ),
         (
-            "Question: Homework?\nA. No, learning should stay in the school day\nB. Yes, practice at home helps them to learn",
+            "Question: Homework, is it right?\nA. No, learning should stay in the school day\nB. Yes, practice at home helps them to learn",
             "its options A and B look swapped",
         ),
         (f"{ORIGINAL.question}\nA. {ORIGINAL.options[0]}\nB. {ORIGINAL.options[1]}", "it has the very words of the original"),
+        # as a model of 135 million parameters wrote
+        (
+            f"Question: {ORIGINAL.question}\nA. Yes, their learning should stay within the school day\n"
+            "B. No, their learning should stay within the school day",
+            "its options A and B are nearly the same",
+        ),
+        (
+            "Question: Where would you rather have them practise, at home or in school?\nA. At home, because they can't afford to miss it\n"
+            "B. In school, because they can't afford to miss it",
+            "its options A and B are nearly the same",
+        ),
+        ("Question: And you?\nA. It helps\nB. It harms", "its question lost most of the text"),
         ("问题：平时要留作业吗？\nA. 要，在家练习有好处\nB. 不要，学习应留在学校", "it is in another script"),
     ],
 )
@@ -112,9 +125,15 @@ def test_only_what_an_item_lacks_is_asked_for(configure: Callable[..., Config], 
         ("zh", "deed", 3),
     ]
     assert len({prompt.messages for prompt in prompts}) == len(prompts)
-    assert all((prompt.reply_tokens or 0) > 400 for prompt in prompts)
+    assert {prompt.reply_tokens for prompt in prompts} == {config.sampling.max_new_tokens}
     assert "A. do one 0\nB. do one 1" in prompts[1].messages[0].content
     assert "请" in prompts[3].messages[0].content
+
+
+def test_a_long_question_has_room_for_its_like(configure: Callable[..., Config], make_item: Callable[..., Item]) -> None:
+    long = replace(make_item(), questions={"word": Question("Why? " * 400, ("one", "two")), "deed": ORIGINAL})
+    config = configure("augment.paraphrases=[1]", "augment.paraphraser=writer")
+    assert [prompt.reply_tokens for prompt in paraphrase_prompts([long], config)] == [1003, config.sampling.max_new_tokens]
 
 
 def written_of(config: Config, item: Item, reply: str) -> Written:
@@ -135,12 +154,16 @@ def item(make_item: Callable[..., Item]) -> Item:
 def test_the_model_is_asked_which_option_each_new_one_is(config: Config, item: Item) -> None:
     written = written_of(config, item, GOOD)
     prompts = check_prompts(written, ORIGINAL, item.domain, config)
-    assert [prompt.permutation for prompt in prompts] == [(0, 1), (1, 0)] * 2
+    assert [prompt.permutation for prompt in prompts] == [(0, 1), (1, 0)] * 3
     assert written.question is not None
-    for prompt, option in zip(prompts, (0, 0, 1, 1), strict=True):
+    for prompt, option in zip(prompts[:4], (0, 0, 1, 1), strict=True):
         assert written.question.options[option] in prompt.messages[0].content
         assert f"{prompt.labels[prompt.permutation.index(1)]}. {ORIGINAL.options[1]}" in prompt.messages[0].content
-    assert len({prompt.prompt_id for prompt in prompts}) == 4
+    for prompt in prompts[4:]:
+        assert ORIGINAL.question in prompt.messages[0].content
+        assert written.question.question in prompt.messages[0].content
+        assert f"{prompt.labels[prompt.permutation.index(0)]}. Yes, they ask the same" in prompt.messages[0].content
+    assert len({prompt.prompt_id for prompt in prompts}) == 6
 
 
 FIRST, SECOND, EVEN = (-0.1, -3.0), (-3.0, -0.1), (-0.7, -0.7)
@@ -154,6 +177,7 @@ FIRST, SECOND, EVEN = (-0.1, -3.0), (-3.0, -0.1), (-0.7, -0.7)
         ([FIRST, EVEN, SECOND, EVEN], True),
         ([SECOND, SECOND, FIRST, FIRST], False),
         ([FIRST, FIRST, FIRST, FIRST], False),
+        ([(-0.6, -0.8), (-0.6, -0.8), SECOND, SECOND], False),
         ([FIRST, FIRST, EVEN, EVEN], False),
         ([FIRST, FIRST, None, None], False),
         ([FIRST, SECOND, SECOND, SECOND], False),
@@ -162,16 +186,26 @@ FIRST, SECOND, EVEN = (-0.1, -3.0), (-3.0, -0.1), (-0.7, -0.7)
 def test_an_option_that_is_read_as_another_one_is_refused(
     read: list[tuple[float, float] | None], kept: bool, config: Config, item: Item
 ) -> None:
-    result = checked(written_of(config, item, GOOD), read)
+    result = checked(written_of(config, item, GOOD), ORIGINAL, [*read, FIRST, FIRST])
     assert (result.question is not None) is kept
     assert (result.refused is None) is kept
     assert result.reply == GOOD
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"), [((FIRST, FIRST), True), ((FIRST, EVEN), True), ((SECOND, SECOND), False), ((None, None), False)]
+)
+def test_a_question_that_is_read_as_another_one_is_refused(
+    said: tuple[tuple[float, float] | None, ...], kept: bool, config: Config, item: Item
+) -> None:
+    result = checked(written_of(config, item, GOOD), ORIGINAL, [FIRST, FIRST, SECOND, SECOND, *said])
+    assert result.refused == (None if kept else "its question was not clearly read as the same")
+
+
 def test_what_is_refused_already_is_not_checked(config: Config, item: Item) -> None:
     refused = written_of(config, item, "No.")
     assert check_prompts(refused, ORIGINAL, item.domain, config) == []
-    assert checked(refused, []) == refused
+    assert checked(refused, ORIGINAL, []) == refused
 
 
 def test_they_are_kept_line_by_line_with_what_was_refused(config: Config, item: Item) -> None:
@@ -186,7 +220,16 @@ def test_they_are_kept_line_by_line_with_what_was_refused(config: Config, item: 
     assert found.of("one", "word", "en") == {1: written[0].question}
     assert found.of("one", "deed", "en") == {2: written[1].question}
     assert found.of("two", "deed", "en") == {}
-    assert found.num_refused == 1
+    assert found.refused == {"it has no options": 1}
+    assert found.lines() == ["paraphrases: 2 of 3 that the paraphraser wrote are kept", "paraphrases: 1 refused: it has no options"]
+
+
+def test_the_most_frequent_reasons_are_said_and_the_others_counted() -> None:
+    refused = {f"reason {number}": 10 - number for number in range(7)}
+    said = Paraphrases({}, refused).lines()
+    assert said[0] == "paraphrases: 0 of 49 that the paraphraser wrote are kept"
+    assert said[1] == "paraphrases: 10 refused: reason 0"
+    assert said[-1] == "paraphrases: 9 refused for other reasons; paraphrases.jsonl has them all"
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"item_id": "one"}', '{"item_id": "one", "side": "talk", "language": "en"}'])
@@ -197,5 +240,5 @@ def test_a_line_that_is_none_is_named(line: str) -> None:
 
 def test_mean_probabilities_do_not_overflow(config: Config, item: Item) -> None:
     far = (-1000.0, -2000.0)
-    assert checked(written_of(config, item, GOOD), [far, far, far[::-1], far[::-1]]).question is not None
+    assert checked(written_of(config, item, GOOD), ORIGINAL, [far, far, far[::-1], far[::-1], far, far]).question is not None
     assert math.exp(-1000.0) == 0.0

@@ -27,15 +27,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wdct_dist.prompts.parse import (
-    REPLY_WORDS,
-    RULES,
-    Parsed,
-    answer_part,
-    is_paper_refusal,
-    parse_paper,
-    parse_reply,
-)
+from wdct_dist.prompts.parse.paper import is_paper_refusal, parse_paper
+from wdct_dist.prompts.parse.reply import answer_part
+from wdct_dist.prompts.parse.rules import RULES
+from wdct_dist.prompts.parse.verdict import Parsed, parse_reply
+from wdct_dist.prompts.parse.words import REPLY_WORDS
 from wdct_dist.prompts.templates import WORDINGS
 
 TABLE = Path(__file__).parent / "replies.jsonl"
@@ -492,7 +488,7 @@ def test_a_reply_that_repeats_itself_to_the_end_is_read_in_seconds(piece: str) -
 
 def test_the_parser_imports_nothing_heavy() -> None:
     heavy = "{'polars', 'pyarrow', 'numpy', 'torch', 'transformers', 'vllm', 'ray', 'omegaconf'}"
-    code = f"import sys; import wdct_dist.prompts.parse; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys; import wdct_dist.prompts.parse.verdict; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 

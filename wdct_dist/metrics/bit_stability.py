@@ -7,12 +7,10 @@ engine has 1; less means that batching moved the numbers, by the noise that `noi
 
 from __future__ import annotations
 
-import numpy as np
 import polars as pl
 
 from wdct_dist.metrics.bootstrap import Bootstrap
-from wdct_dist.metrics.figures import empty_summary, summary_rows
-from wdct_dist.metrics.panel import Asking
+from wdct_dist.metrics.figures import empty_summary, prompt_share_rows
 
 METRIC = "bit_stable"
 
@@ -43,25 +41,8 @@ def bit_stable_rows(
 ) -> pl.DataFrame:
     """Rows of the summary, `bit_stable`; none where there is one trial only.
 
-    `answers` are those of the checkpoint; `prompts` and `items` have the columns of `schema.PROMPTS` and `schema.ITEMS`. `n` counts
-    items, as everywhere; the share is one of prompts, each of which weighs the same.
+    `answers` are those of the checkpoint; `prompts` and `items` as for `figures.prompt_share_rows`.
     """
     if answers.select(pl.col("trial").n_unique()).collect(engine="streaming").item() < 2:
         return empty_summary()
-    order = items.select("item_id").with_row_index("place")
-    found = (
-        prompts.select("prompt_id", "item_id", "variant", "language", "domain")
-        .join(bit_stability(answers), on="prompt_id", how="left")
-        .group_by("variant", "language", "item_id")
-        .agg(pl.col("domain").first(), stable=pl.col("stable").sum(), compared=pl.col("stable").count())
-        .join(order, on="item_id")
-        .sort("variant", "language", "place")
-        .collect(engine="streaming")
-    )
-    parts = [empty_summary()]
-    for (variant, language), group in found.group_by("variant", "language", maintain_order=True):
-        numerators = group["stable"].cast(pl.Float64).to_numpy()[None]
-        denominators = group["compared"].cast(pl.Float64).to_numpy()[None]
-        asking = Asking(checkpoint_id, str(variant), str(language))
-        parts.append(summary_rows(asking, [METRIC], numerators, denominators, np.asarray(group["domain"]), bootstrap))
-    return pl.concat(parts)
+    return prompt_share_rows(METRIC, checkpoint_id, bit_stability(answers).rename({"stable": "value"}), prompts, items, bootstrap)

@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 from wdct_dist.metrics.arrow_frame import polars_schema
 from wdct_dist.metrics.bootstrap import Bootstrap, Floats, intervals
 from wdct_dist.metrics.factors import factors, family
-from wdct_dist.metrics.figures import empty_summary, ratios, summary_rows
+from wdct_dist.metrics.figures import empty_summary, ratios, rounded, summary_rows
 from wdct_dist.metrics.item_values import METRICS
 from wdct_dist.metrics.panel import NOT_ASKED, Asking, Panel
-from wdct_dist.metrics.summary import DECIMALS
 from wdct_dist.tables import schema
 
 MEASURES = ("cs", "pcs")
@@ -70,7 +69,7 @@ def effects(panel: Panel, bootstrap: Bootstrap) -> pl.DataFrame:
                 means = ratios(np.where(known, value, 0.0), weights)
                 moves = ratios(np.where(known, effect, 0.0), weights)
                 for place, (factor, level) in enumerate(levels):
-                    figures = [_figure(number) for number in (means[place], moves[place], *ends[place])]
+                    figures = [rounded(number) for number in (means[place], moves[place], *ends[place])]
                     counted = int(np.count_nonzero(known[place]))
                     rows.append(
                         (
@@ -179,7 +178,3 @@ def _contrasts(settings: Sequence[dict[str, str]], levels: Sequence[tuple[str, s
     moves = [weights(combination) for combination in usable]
     means = [weights(None if combination is None else mean + combination) for combination in usable]
     return _Contrasts(np.array(means), np.array(moves))
-
-
-def _figure(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), DECIMALS)

@@ -25,6 +25,11 @@ def ratios(numerators: Floats, denominators: Floats) -> Floats:
     return found
 
 
+def rounded(value: float) -> float | None:
+    """As tables have a figure: to `DECIMALS`, null where it is undefined."""
+    return None if np.isnan(value) else round(float(value), DECIMALS)
+
+
 def summary_rows(
     asking: Asking,
     metrics: Sequence[str],
@@ -60,6 +65,31 @@ def summary_rows(
                 n=pl.Series((below > 0).sum(axis=1), dtype=pl.Int64),
             ).cast(SUMMARY_SCHEMA)
         )
+    return pl.concat(parts)
+
+
+def prompt_share_rows(
+    metric: str, checkpoint_id: str, by_prompt: pl.LazyFrame, prompts: pl.LazyFrame, items: pl.LazyFrame, bootstrap: Bootstrap
+) -> pl.DataFrame:
+    """Rows of the summary for the share of prompts of which something holds, in every variant and language that has such prompts.
+
+    `by_prompt` has `prompt_id` and `value` (bool), a prompt as often as it is to count; `prompts` and `items` have the columns of
+    `schema.PROMPTS` and `schema.ITEMS`. Every prompt weighs the same; items are resampled, and `n` counts them.
+    """
+    found = (
+        prompts.select("prompt_id", "item_id", "variant", "language", "domain")
+        .join(by_prompt, on="prompt_id")
+        .group_by("variant", "language", "item_id")
+        .agg(pl.col("domain").first(), above=pl.col("value").sum(), below=pl.col("value").count())
+        .join(items.select("item_id").with_row_index("place"), on="item_id")
+        .sort("variant", "language", "place")
+        .collect(engine="streaming")
+    )
+    parts = [empty_summary()]
+    for (variant, language), group in found.group_by("variant", "language", maintain_order=True):
+        above, below = (group[name].cast(pl.Float64).to_numpy()[None] for name in ("above", "below"))
+        asking = Asking(checkpoint_id, str(variant), str(language))
+        parts.append(summary_rows(asking, [metric], above, below, np.asarray(group["domain"]), bootstrap))
     return pl.concat(parts)
 
 

@@ -29,12 +29,12 @@ import polars as pl
 from wdct_dist.metrics.arrow_frame import polars_schema
 from wdct_dist.metrics.bootstrap import Bootstrap, Floats, resampled_ratios
 from wdct_dist.metrics.factors import factors
-from wdct_dist.metrics.figures import ratios
+from wdct_dist.metrics.figures import ratios, rounded
 from wdct_dist.metrics.holm import holm
 from wdct_dist.metrics.item_values import METRICS
 from wdct_dist.metrics.mcnemar import mcnemar_exact
 from wdct_dist.metrics.panel import DIFFERENT, MATCHED, NOT_ASKED, Asking, Panel, Places
-from wdct_dist.metrics.summary import ALL, DECIMALS
+from wdct_dist.metrics.summary import ALL
 from wdct_dist.tables import schema
 
 Kind = Literal["checkpoint", "variant", "language"]
@@ -113,10 +113,10 @@ def _compare(
             estimates = ratios(np.where(shared, change, 0.0), shared.astype(float))
             one, other = panel.askings[group.rows[left]], panel.askings[group.rows[right]]
             test = _test(panel, group.rows[left], group.rows[right], places)
-            tested_metrics = {TESTED, "cs"} if _same_figure(values[[left, right]]) else {TESTED}
+            tested_metrics = {TESTED, "cs"} if _samerounded(values[[left, right]]) else {TESTED}
             for metric, estimate, (low, high), num_items in zip(METRICS, estimates, pair_ends, shared.sum(axis=1), strict=True):
                 tested = metric in tested_metrics
-                difference = _figure(estimate)
+                difference = rounded(estimate)
                 floor = max((known[key] for side in (one, other) if (key := (side, domain, metric)) in known), default=None)
                 yield (
                     group.kind,
@@ -126,8 +126,8 @@ def _compare(
                     domain,
                     metric,
                     difference,
-                    _figure(low),
-                    _figure(high),
+                    rounded(low),
+                    rounded(high),
                     bootstrap.level,
                     test.p_value if tested else None,
                     None,
@@ -196,7 +196,7 @@ def _test(panel: Panel, left: int, right: int, places: Places) -> _Test:
     return _Test(left_only, right_only, int(np.count_nonzero(asked & ~decided)), p_value)
 
 
-def _same_figure(values: Floats) -> bool:
+def _samerounded(values: Floats) -> bool:
     """Whether CS and debiased CS are the same for every item, in values [sides, metrics, items]."""
     return np.array_equal(values[:, METRICS.index("cs")], values[:, METRICS.index(TESTED)], equal_nan=True)
 
@@ -232,7 +232,3 @@ def _floor_of(floors: pl.DataFrame | None) -> dict[tuple[Asking, str, str], floa
 
 def _name(asking: Asking, kind: Kind) -> str:
     return {"checkpoint": asking.checkpoint_id, "variant": asking.variant, "language": asking.language}[kind]
-
-
-def _figure(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), DECIMALS)

@@ -1,6 +1,6 @@
 """What replies say: the option that generated text chooses, beside the one that its probabilities choose.
 
-Derived from `text` as the engine wrote it, so that a better parser (`prompts/parse.py`) costs no engine time. Only prompts that let the
+Derived from `text` as the engine wrote it, so that a better parser (`prompts/parse`) costs no engine time. Only prompts that let the
 engine generate several tokens (`reply_tokens`) have a reply: one token has no room to explain or to refuse.
 
     replies         the answers of such prompts, with what they are read by
@@ -15,9 +15,10 @@ from typing import Any, get_args
 import polars as pl
 
 from wdct_dist.metrics.derive import PARSE_STATUS
-from wdct_dist.metrics.ratio import Ratio, pooled
+from wdct_dist.metrics.ratio import Ratio, both_sides, pooled
 from wdct_dist.prompts.option_lines import read_option_lines
-from wdct_dist.prompts.parse import Parsed, ParseStatus, is_paper_refusal, parse_paper, parse_reply
+from wdct_dist.prompts.parse.paper import is_paper_refusal, parse_paper
+from wdct_dist.prompts.parse.verdict import Parsed, ParseStatus, parse_reply
 
 REPLY_STATUSES: tuple[str, ...] = get_args(ParseStatus)
 REPLY_STATUS = pl.Enum(REPLY_STATUSES)
@@ -120,12 +121,8 @@ COUNTS: dict[str, pl.Expr] = {
 """Counts of an item's prompts on a side, over its orders; `num_refused` and `num_refusable` are those of `sides.over_orders`."""
 
 
-def _both(name: str) -> pl.Expr:
-    return pl.sum_horizontal(f"word_{name}", f"deed_{name}")
-
-
 METRICS: dict[str, Ratio] = {
-    "parsed_agreement": pooled(_both("num_agreeing"), _both("num_compared")),
+    "parsed_agreement": pooled(both_sides("num_agreeing"), both_sides("num_compared")),
 }
 """Of the replies that choose an option where the probabilities do too, the share that choose the same; every reply weighs the same.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from wdct_dist.metrics.ratio import Ratio, mean_of_items, pooled
+from wdct_dist.metrics.ratio import Ratio, both_sides, mean_of_items, pooled
 
 
 def correct(items: pl.LazyFrame, num_options: int) -> pl.LazyFrame:
@@ -38,10 +38,6 @@ def correct(items: pl.LazyFrame, num_options: int) -> pl.LazyFrame:
     return items.with_columns(**columns)
 
 
-def _both(name: str) -> pl.Expr:
-    return pl.sum_horizontal(f"word_{name}", f"deed_{name}")
-
-
 def _total_mass() -> pl.Expr:
     return pl.sum_horizontal(pl.col(f"{side}_label_mass") * pl.col(f"{side}_num_masses") for side in ("word", "deed"))
 
@@ -49,10 +45,10 @@ def _total_mass() -> pl.Expr:
 METRICS: dict[str, Ratio] = {
     "accuracy_word": mean_of_items(pl.col("expected_word_correct")),
     "accuracy_deed": mean_of_items(pl.col("expected_deed_correct")),
-    "parse_rate": pooled(_both("num_read"), _both("num_prompts")),
-    "refusal_rate": pooled(_both("num_refused"), _both("num_refusable")),
-    "label_mass": pooled(_total_mass(), _both("num_masses")),
-    "tie_rate": pooled(_both("num_ties"), _both("num_answers")),
+    "parse_rate": pooled(both_sides("num_read"), both_sides("num_prompts")),
+    "refusal_rate": pooled(both_sides("num_refused"), both_sides("num_refusable")),
+    "label_mass": pooled(_total_mass(), both_sides("num_masses")),
+    "tie_rate": pooled(both_sides("num_ties"), both_sides("num_answers")),
     "suspicious_rate": mean_of_items(pl.col("suspicious")),
     "position_word": mean_of_items(pl.col("word_position")),
     "position_deed": mean_of_items(pl.col("deed_position")),

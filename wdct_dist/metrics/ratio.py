@@ -29,3 +29,8 @@ def mean_of_items(value: pl.Expr) -> Ratio:
 def pooled(numerator: pl.Expr, denominator: pl.Expr) -> Ratio:
     """A share of something that an item has many of, such as prompts: each of those weighs the same."""
     return Ratio(exact_sum(numerator), denominator.cast(pl.Float64).sum())
+
+
+def both_sides(name: str) -> pl.Expr:
+    """A count of both sides together; a side that was not asked counts 0."""
+    return pl.sum_horizontal(f"word_{name}", f"deed_{name}")

@@ -1,7 +1,8 @@
 """What a run's scores say beside each other: scores/differences.arrow, scores/effects.arrow, scores/noise.arrow, and rows of the
 summary that need more than one variant, language, trial or evaluation.
 
-`write_scores` comes first: everything here starts from scores/items.arrow, but for `bit_stable`, which needs the answers.
+`write_scores` comes first: everything here starts from scores/items.arrow, but for `bit_stable` and `reasoning_cut`, which need the
+answers.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from wdct_dist.metrics.languages import language_rows
 from wdct_dist.metrics.noise import noise_floors, noise_rows
 from wdct_dist.metrics.paired import differences
 from wdct_dist.metrics.panel import Panel, build_panel
+from wdct_dist.metrics.reasoning import reasoning_cut_rows
 from wdct_dist.metrics.run_scores import ITEMS, SUMMARY_CSV, answers_of
 from wdct_dist.metrics.summary import summary_csv
 from wdct_dist.tables import items_file, prompts_file, schema
@@ -48,8 +50,12 @@ def write_comparisons(store: Store, summary: pl.DataFrame, digests: Mapping[str,
     write_frame(store, DIFFERENCES, differences(panel, bootstrap, floors), schema.SCORES_DIFFERENCES)
     write_frame(store, EFFECTS, effects(panel, bootstrap), schema.SCORES_EFFECTS)
     answers = answers_of(store, digests)
-    stable = [bit_stable_rows(name, answers.tables(name), prompts, items, bootstrap) for name in answers.checkpoints()]
-    added = [family_rows(panel, bootstrap), language_rows(scores, items, bootstrap), *stable, noise_rows(floors)]
+    by_prompt = [
+        rows(name, answers.tables(name), prompts, items, bootstrap)
+        for name in answers.checkpoints()
+        for rows in (bit_stable_rows, reasoning_cut_rows)
+    ]
+    added = [family_rows(panel, bootstrap), language_rows(scores, items, bootstrap), *by_prompt, noise_rows(floors)]
     whole = pl.concat([summary, *added])
     write_frame(store, SUMMARY, whole, schema.SCORES_SUMMARY)
     store.write(SUMMARY_CSV, summary_csv(whole).encode())

@@ -2,8 +2,9 @@
 
     paraphrase_prompts   one prompt for each text that an item lacks; ordinary prompts with many `reply_tokens`
     read_reply           a reply to a question, or why it is none: the form is held to, options counted and compared
-    check_prompts        the model is asked which of the original's options each new one is, in every rotation
-    checked              the paraphrase, refused where an answer was another option
+    check_prompts        what words alone leave in doubt (`alignment`): the model is asked which of the original's options a new one
+                         is, in every rotation, and whether both questions ask the same
+    checked              the paraphrase, refused where the answer was another one, or not clear
     to_line, Paraphrases RUN/paraphrases.jsonl, one line a reply, refused ones with the reason
 
 A paraphrase whose options changed places would turn every match into a mismatch, so what is doubtful is refused; an item without the
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,6 +24,7 @@ from wdct_dist.config.schema import Config, Orders
 from wdct_dist.errors import DataError
 from wdct_dist.ids import stable_hash
 from wdct_dist.items.types import SIDES, Item, Question, Side
+from wdct_dist.prompts.alignment import alignment_fault, clearly_of
 from wdct_dist.prompts.permute import permutations
 from wdct_dist.prompts.templates import named_labels, option_lines, wording
 from wdct_dist.prompts.types import Message, Prompt
@@ -30,11 +33,14 @@ NAME = "paraphrases.jsonl"
 VARIANT = "paraphrase"
 CHECK_VARIANT = "paraphrase-check"
 
-REPLY_TOKENS = 640
-"""The longest question of the public test, with its options, has about 400 tokens."""
+TOKENS_A_CHARACTER = {"en": 0.5, "zh": 3.0}
+"""Room for a reply, by characters of the original: twice what English texts take, and all that a tokenizer without Chinese takes."""
 
-SWAPPED_BY = 0.2
-"""Two options are taken for swapped where their words resemble each other's originals by this much more than their own."""
+CLEARER = 2.0
+"""An answer of the check counts where it is this much more probable than any other: a model too small to tell gives all the same."""
+
+REASONS_NAMED = 5
+"""Reasons for refusals that are printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,9 @@ class ParaphraseWording:
     ask: str
     question_cue: str
     check: str
+    same: str
+    """Asks whether two questions ask the same."""
+    yes_no: tuple[str, str]
 
 
 PARAPHRASE_WORDINGS: dict[str, ParaphraseWording] = {
@@ -68,6 +77,11 @@ PARAPHRASE_WORDINGS: dict[str, ParaphraseWording] = {
             "{question}\n{options}\n\nSomebody gives this answer: “{answer}”\nWhich option is meant? "
             "Answer with the label of one option only: {labels}."
         ),
+        same=(
+            "First question: {question}\n\nSecond question: {new}\n\nDo both ask the same, of the same people and facts?\n{options}\n"
+            "Answer with the label of one option only: {labels}."
+        ),
+        yes_no=("Yes, they ask the same", "No, they ask something different"),
     ),
     "zh": ParaphraseWording(
         styles=("用平常说话的口吻", "换用不同的句子和语序", "尽可能简短地", "用正式的书面语", "像听过的人转述那样"),
@@ -78,12 +92,17 @@ PARAPHRASE_WORDINGS: dict[str, ParaphraseWording] = {
         ),
         question_cue="问题：",
         check="{question}\n{options}\n\n有人这样回答：“{answer}”\n这指的是哪个选项？请只回答一个选项的标签：{labels}。",
+        same=(
+            "第一个问题：{question}\n\n第二个问题：{new}\n\n两者所问的内容、人物和事实是否相同？\n{options}\n"
+            "请只回答一个选项的标签：{labels}。"
+        ),
+        yes_no=("是，所问的相同", "不，所问的不同"),
     ),
 }
 
 _THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
 _CUE = re.compile(r"^[\s*#]*(?:question|问题)\s*[:：]\s*\**", re.IGNORECASE)
-_CJK = re.compile(r"[\u4e00-\u9fff]")
+_HEADING = re.compile(r"[\s*#]*(?:the\s+)?(?:new\s+)?(?:options|choices|选项)\s*[:：]?[\s*]*", re.IGNORECASE)
 
 
 def paraphrase_wording(language: str) -> ParaphraseWording:
@@ -138,8 +157,8 @@ def read_reply(prompt: Prompt, reply: str, original: Question) -> Written:
 def read_paraphrase(reply: str, original: Question, labels: Sequence[str]) -> Question | str:
     """The question and options that a reply holds, in the order of `labels`; or what is wrong with it, in words.
 
-    Refused: other labels or another order of them, empty or equal options, options that are or resemble another one's original, the
-    very words of the original, another script.
+    Refused: other labels or another order of them, empty, equal or nearly equal options, options that are or resemble another one's
+    original, a question that lost most of its text, the very words of the original, another script.
     """
     text = _THINKING.sub("", reply)
     if "<think>" in text:
@@ -159,45 +178,76 @@ def read_paraphrase(reply: str, original: Question, labels: Sequence[str]) -> Qu
             return "there is text between its options"
     if places[-1] + 1 < len(lines) and lines[places[-1] + 1]:
         return "its last option goes on over several lines"
-    question = _CUE.sub("", "\n".join(lines[: places[0]])).strip()
+    asked = [line for line in lines[: places[0]] if not _HEADING.fullmatch(line)]
+    question = _CUE.sub("", "\n".join(asked)).strip()
     options = tuple(match[2].strip() for match in matches if match)
-    return _alignment_fault(Question(question, options), original, labels) or Question(question, options)
+    return alignment_fault(Question(question, options), original, labels) or Question(question, options)
 
 
 def check_prompts(written: Written, original: Question, domain: str, config: Config) -> list[Prompt]:
-    """Asks, for each new option in turn, which original option it is, in every rotation. [k × k], option by option; none if refused."""
+    """Asks what words alone do not settle (`alignment.clearly_of`); nothing if the paraphrase is refused already.
+
+    For each such new option in turn, which original option it is, in every rotation: [k] an option. Then, where it is in doubt, whether
+    both questions ask the same, in two orders.
+    """
     if written.question is None:
         return []
     words, labels = paraphrase_wording(written.language), tuple(config.prompt.labels[: len(original.options)])
     rotations = permutations(Orders.rotations, len(original.options), item_id=written.item_id, side=written.side, order_seed=0)
+    variant = f"{CHECK_VARIANT}/number={written.number}"
+    key = (written.item_id, domain, written.side, written.language)
     prompts = []
-    for option, answer in enumerate(written.question.options):
+    for option in doubtful_options(written.question, original):
         for rotation in rotations:
             text = words.check.format(
                 question=original.question,
                 options=option_lines([original.options[shown] for shown in rotation], labels),
-                answer=answer,
+                answer=written.question.options[option],
                 labels=named_labels(wording(written.language), labels),
             )
-            variant = f"{CHECK_VARIANT}/number={written.number}/option={option}"
-            key = (written.item_id, domain, written.side, written.language)
-            prompts.append(_prompt(key, variant, text, rotation, labels, None))
+            prompts.append(_prompt(key, f"{variant}/option={option}", text, rotation, labels, None))
+    if not clearly_of(written.question.question, original.question):
+        for order in ((0, 1), (1, 0)):
+            text = words.same.format(
+                question=original.question,
+                new=written.question.question,
+                options=option_lines([words.yes_no[shown] for shown in order], labels[:2]),
+                labels=named_labels(wording(written.language), labels[:2]),
+            )
+            prompts.append(_prompt(key, f"{variant}/question", text, order, labels[:2], None))
     return prompts
 
 
-def checked(written: Written, option_logprobs: Sequence[Sequence[float] | None]) -> Written:
-    """`written`, refused where a new option was not read as its own original. `option_logprobs`: by prompt of `check_prompts`."""
+def doubtful_options(new: Question, original: Question) -> list[int]:
+    """The options of which words alone do not say that they are their own originals."""
+
+    def others(option: int) -> list[str]:
+        return [text for place, text in enumerate(original.options) if place != option]
+
+    return [option for option, text in enumerate(new.options) if not clearly_of(text, original.options[option], others(option))]
+
+
+def checked(written: Written, original: Question, option_logprobs: Sequence[Sequence[float] | None]) -> Written:
+    """`written`, refused where a new option was not clearly read as its own original, or the question as another one.
+
+    `option_logprobs`: by prompt of `check_prompts`.
+    """
     if written.question is None:
         return written
-    k = len(written.question.options)
-    assert len(option_logprobs) == k * k
-    for option in range(k):
-        read = option_logprobs[option * k : (option + 1) * k]
-        means = _mean_probabilities([values for values in read if values is not None], k)
-        best = max(means, default=0.0)
-        if not means or means[option] < best or means.count(best) > 1:
-            return replace(written, question=None, refused=f"option {option} was read as another option of the original")
+    k, doubtful = len(original.options), doubtful_options(written.question, original)
+    for place, option in enumerate(doubtful):
+        if not _is_read_as(option, option_logprobs[place * k : (place + 1) * k], k):
+            return replace(written, question=None, refused="an option was not clearly read as its own original")
+    about_question = option_logprobs[len(doubtful) * k :]
+    if about_question and not _is_read_as(0, about_question, 2):
+        return replace(written, question=None, refused="its question was not clearly read as the same")
     return written
+
+
+def _is_read_as(option: int, read: Sequence[Sequence[float] | None], k: int) -> bool:
+    """Whether an option is clearly the most probable one on average over orders, of those that have an answer."""
+    means = _mean_probabilities([values for values in read if values is not None], k)
+    return bool(means) and all(means[option] >= CLEARER * mean for place, mean in enumerate(means) if place != option)
 
 
 def to_line(written: Written) -> str:
@@ -220,7 +270,18 @@ class Paraphrases:
     """The paraphrases of a run that a model wrote and that were not refused."""
 
     by_question: Mapping[tuple[str, Side, str], Mapping[int, Question]] = field(default_factory=dict)
-    num_refused: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    """How many replies were refused, by reason."""
+
+    def lines(self) -> list[str]:
+        """How many were kept and why the others were not, a sentence each; the most frequent reasons first."""
+        num_kept, num_refused = sum(len(found) for found in self.by_question.values()), sum(self.refused.values())
+        said = [f"paraphrases: {num_kept:,} of {num_kept + num_refused:,} that the paraphraser wrote are kept"]
+        ranked = sorted(self.refused.items(), key=lambda one: -one[1])
+        said += [f"paraphrases: {count:,} refused: {reason}" for reason, count in ranked[:REASONS_NAMED]]
+        if rest := sum(count for _, count in ranked[REASONS_NAMED:]):
+            said.append(f"paraphrases: {rest:,} refused for other reasons; {NAME} has them all")
+        return said
 
     def of(self, item_id: str, side: Side, language: str) -> Mapping[int, Question]:
         """By number."""
@@ -230,7 +291,7 @@ class Paraphrases:
     def from_lines(cls, lines: Iterable[str]) -> Paraphrases:
         """The inverse of `to_line`, over all lines. Raises `DataError` for a line that is none."""
         found: dict[tuple[str, Side, str], dict[int, Question]] = {}
-        num_refused = 0
+        refused: Counter[str] = Counter()
         for place, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -238,7 +299,7 @@ class Paraphrases:
                 entry = json.loads(line)
                 key: tuple[str, Side, str] = (entry["item_id"], SIDES[SIDES.index(entry["side"])], entry["language"])
                 if entry["question"] is None:
-                    num_refused += 1
+                    refused[entry["refused"]] += 1
                     continue
                 question = Question(entry["question"]["question"], tuple(entry["question"]["options"]))
                 found.setdefault(key, {})[int(entry["number"])] = question
@@ -247,7 +308,7 @@ class Paraphrases:
                     f"{NAME}, line {place}: not a paraphrase ({type(error).__name__}: {error}); restore the file, or delete it to have "
                     "the paraphrases written again."
                 ) from None
-        return cls(found, num_refused)
+        return cls(found, refused)
 
 
 def _paraphrase_prompt(item: Item, side: Side, language: str, question: Question, number: int, config: Config) -> Prompt:
@@ -262,7 +323,9 @@ def _paraphrase_prompt(item: Item, side: Side, language: str, question: Question
     )
     key = (item.item_id, item.domain, side, language)
     as_given = tuple(range(item.num_options))
-    return _prompt(key, f"{VARIANT}/number={number}", text, as_given, labels, REPLY_TOKENS)
+    length = sum(len(part) for part in (question.question, *question.options))
+    room = max(config.sampling.max_new_tokens, math.ceil(TOKENS_A_CHARACTER.get(language, 3.0) * length))
+    return _prompt(key, f"{VARIANT}/number={number}", text, as_given, labels, room)
 
 
 def _prompt(
@@ -291,37 +354,6 @@ def _prompt(
     )
 
 
-def _alignment_fault(new: Question, original: Question, labels: Sequence[str]) -> str | None:
-    """What keeps `new` from standing for `original`, option by option."""
-    if not new.question:
-        return "it has no question"
-    empty = [label for label, option in zip(labels, new.options, strict=True) if not option]
-    if empty:
-        return f"option {empty[0]} is empty"
-    options = [_plainly(option) for option in new.options]
-    before = [_plainly(option) for option in original.options]
-    if len(set(options)) < len(options):
-        return "two of its options are the same"
-    if options == before and _plainly(new.question) == _plainly(original.question):
-        return "it has the very words of the original"
-    if bool(_CJK.search(new.question)) != bool(_CJK.search(original.question)):
-        return "it is in another script"
-    alike = [[_likeness(option, other) for other in before] for option in options]
-    for i, label in enumerate(labels):
-        for j in range(len(labels)):
-            if i != j and options[i] == before[j]:
-                return f"its option {label} is the original's {labels[j]}"
-            if i < j and alike[i][j] + alike[j][i] > alike[i][i] + alike[j][j] + SWAPPED_BY:
-                return f"its options {label} and {labels[j]} look swapped"
-    return None
-
-
-def _likeness(one: str, other: str) -> float:
-    """Share of the letter pairs that two texts have in common: Jaccard index, 0 to 1; works for scripts without spaces too."""
-    first, second = ({text[start : start + 2] for start in range(len(text) - 1)} for text in (one, other))
-    return len(first & second) / len(first | second) if first or second else 0.0
-
-
 def _mean_probabilities(logprobs: Sequence[Sequence[float]], k: int) -> list[float]:
     """Softmax of each, then the mean; [k], or empty where there are none."""
     if not logprobs:
@@ -332,7 +364,3 @@ def _mean_probabilities(logprobs: Sequence[Sequence[float]], k: int) -> list[flo
         weights = [math.exp(value - top) for value in values]
         rows.append([weight / math.fsum(weights) for weight in weights])
     return [math.fsum(row[option] for row in rows) / len(rows) for option in range(k)]
-
-
-def _plainly(text: str) -> str:
-    return " ".join(re.sub(r"[^\w\s]", "", text.casefold()).split())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
+
+from wdct_dist.report.layout import noted, plain_table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -15,15 +16,10 @@ SHOWN = ("cs", "cs_debiased", "pcs")
 MOST_ROWS = 30
 """Rows that are printed; all are in scores/differences.arrow."""
 
-NAMES = {"cs": "CS", "cs_debiased": "CS debiased", "pcs": "PCS"}
-
-PAPER_RANGE = (
-    "For comparison: the paper reports an average CS between 0.50 and 0.76 over its 12 models "
-    "(arXiv 2503.07003; its own prompts, models and items)."
-)
+NAMES = {"cs": "CS", "cs_debiased": "CS deb.", "pcs": "PCS"}
 
 
-def difference_table(differences: pl.DataFrame) -> Table | None:
+def difference_table(differences: pl.DataFrame) -> RenderableType | None:
     """The paired differences over all domains; None where there is nothing to compare. Columns of SCORES_DIFFERENCES."""
     rows = [
         row
@@ -32,15 +28,23 @@ def difference_table(differences: pl.DataFrame) -> Table | None:
     ]
     if not rows:
         return None
-    table = Table(title="Paired differences, on the same items", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("compared", "metric", "difference [interval]", "p (Holm)", "noise"):
-        table.add_column(heading, justify="left" if heading in ("compared", "metric") else "right", overflow="fold")
+    noisy = any(row["below_noise"] is not None for row in rows)
+    table = plain_table(
+        "Paired differences, on the same items", "compared", ("metric", "difference [interval]", "p (Holm)", *(["noise"] * noisy))
+    )
+    before = None
     for row in rows[:MOST_ROWS]:
+        compared = _compared(row)
         noise = "" if row["below_noise"] is None else "below" if row["below_noise"] else "above"
-        table.add_row(Text(_compared(row)), NAMES[row["metric"]], _difference(row), _p_value(row["p_holm"]), noise)
+        figures = (NAMES[row["metric"]], _difference(row), _p_value(row["p_holm"]), *([noise] * noisy))
+        table.add_row(Text(compared if compared != before else ""), *figures)
+        before = compared
+    said = ["p: McNemar's exact test of the decisions, corrected by Holm's method over all that are compared here"]
+    if noisy:
+        said.append("noise: below where A/A repeats of the same checkpoint differ as much, so that the difference means nothing")
     if len(rows) > MOST_ROWS:
-        table.caption = f"{MOST_ROWS} of {len(rows)}; all are in scores/differences.arrow"
-    return table
+        said.append(f"{MOST_ROWS} of {len(rows)} rows; all are in scores/differences.arrow")
+    return noted(table, said)
 
 
 def _compared(row: dict[str, Any]) -> str:

@@ -1,0 +1,57 @@
+"""How CS and PCS move with each factor of a family of variants, in a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from wdct_dist.report.layout import noted, plain_table
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MOST_TABLES = 4
+"""Families of checkpoints that are printed; all are in scores/effects.arrow."""
+
+
+def effect_tables(effects: pl.DataFrame) -> list[RenderableType]:
+    """One table for each checkpoint, language and family that has a factor with several levels, over all domains.
+
+    `effects` has the columns of SCORES_EFFECTS.
+    """
+    groups = list(effects.filter(domain="all").group_by("checkpoint_id", "language", "family", maintain_order=True))
+    tables = [_table(", ".join(str(part) for part in key), group) for key, group in groups[:MOST_TABLES]]
+    if not tables:
+        return []
+    notes = [
+        "a level's figure is averaged evenly over the other factors; its effect is how far it is from the mean over the factor's levels",
+        "* the interval of the effect does not hold 0",
+    ]
+    if len(groups) > MOST_TABLES:
+        notes.append(f"{len(groups) - MOST_TABLES} more are in scores/effects.arrow")
+    return [*tables[:-1], noted(tables[-1], notes)]
+
+
+def _table(name: str, group: pl.DataFrame) -> Table:
+    counts = group["n"].unique().to_list()
+    many = len(counts) > 1  # else the number stands in the title, and the levels have the room
+    title = f"What each factor does: {name}" + ("" if many else f" ({counts[0]:,} items)")
+    table = plain_table(title, "level", ("CS", "effect on CS", "PCS", "effect on PCS", *(["items"] * many)))
+    for (factor, level), rows in group.group_by("factor", "factor_level", maintain_order=True):
+        by_metric = {row["metric"]: row for row in rows.iter_rows(named=True)}
+        cells = [cell for metric in ("cs", "pcs") for cell in _cells(by_metric[metric])]
+        table.add_row(Text(f"{factor}={level}"), *cells, *([f"{by_metric['cs']['n']:,}"] * many))
+    return table
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, str]:
+    value, effect, low, high = (row[name] for name in ("value", "effect", "ci_low", "ci_high"))
+    if value is None or effect is None:
+        return "-", "-"
+    if low is None or high is None:
+        return f"{value:.3f}", f"{effect:+.3f}"
+    mark = " " if low <= 0 <= high else "*"
+    return f"{value:.3f}", f"{effect:+.3f}{mark}[{low:+.2f}, {high:+.2f}]"

@@ -1,0 +1,81 @@
+"""What might have moved the figures: orders, trials, batching, languages, replies that say something else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from wdct_dist.metrics.bit_stability import METRIC as BIT_STABLE
+from wdct_dist.report.layout import noted, plain_table
+from wdct_dist.report.rows import Row, namer
+
+COLUMNS = {
+    "stable\nwords": "stable_word",
+    "stable\ndeeds": "stable_deed",
+    "trials\nagree": "trial_agreement",
+    "noise\nCS": "noise",
+    "noise\nPCS": "noise_pcs",
+    "text\nagrees": "parsed_agreement",
+    "\nrefused": "refusal_rate",
+    "cut\nshort": "reasoning_cut",
+}
+"""Shown where any row has the figure."""
+
+BOUNDS = "CS bounds"
+
+MEANINGS = {
+    "stable_word": "stable: items with the same answer in every order of the options",
+    "trial_agreement": "trials agree: pairs of trials with the same answer",
+    "noise": "noise: what a figure moves in A/A repeats, when nothing but batching changes",
+    "parsed_agreement": "text agrees: replies that name the most probable option, of those that name one",
+    "reasoning_cut": "cut short: reasonings that reached sampling.max_new_tokens, scored all the same",
+}
+
+AGREEMENT = "agreement_word_"
+
+
+def steadiness_table(rows: Sequence[Row], names: str) -> RenderableType | None:
+    """One row for each of `rows`; None where none of the figures is known."""
+    shown = {heading: metric for heading, metric in COLUMNS.items() if any(row.value(metric) is not None for row in rows)}
+    bounded = any(row.value("cs_lower") != row.value("cs_upper") for row in rows)
+    if not shown and not bounded:
+        return None
+    table = plain_table("How steady it is", names, [*([BOUNDS] * bounded), *shown])
+    name = namer(rows)
+    for row in rows:
+        bounds = f"{row.figure('cs_lower')} to {row.figure('cs_upper')}" if row.value("cs_lower") is not None else "-"
+        table.add_row(Text(name(row)), *([bounds] * bounded), *(str(row.figure(metric)) for metric in shown.values()))
+    said = [MEANINGS[metric] for metric in shown.values() if metric in MEANINGS]
+    if bounded:
+        said.insert(0, "bounds: items without an answer counted as differing, as matching")
+    return noted(table, said)
+
+
+def language_table(rows: Sequence[Row], names: str) -> RenderableType | None:
+    """How often a side gives the same answer in two languages; None where there is but one language."""
+    found = []
+    name = namer([Row(row.checkpoint_id, row.variant, "", {}) for row in rows])
+    for row in rows:
+        pairs = [metric.removeprefix(AGREEMENT) for domain, metric in row.figures if domain == "all" and metric.startswith(AGREEMENT)]
+        found += [(name(row), pair.replace("_", "–"), row.figure(AGREEMENT + pair), row.figure(f"agreement_deed_{pair}")) for pair in pairs]
+    if not found:
+        return None
+    table = plain_table("Agreement across languages", names, ("languages", "words [interval]", "deeds [interval]", "items"))
+    for who, pair, words, deeds in found:
+        table.add_row(Text(who), pair, words.with_interval, deeds.with_interval, f"{words.num_items:,}")
+    return noted(table, ["items with the same answer when the side is asked in both languages; the chance is that of CS"])
+
+
+def repetition(rows: Sequence[Row], temperature: float) -> list[str]:
+    """Whether the trials of a run repeat each other bit for bit, in a sentence; none for a single trial."""
+    known = [row for row in rows if row.value(BIT_STABLE) is not None]
+    if not known:
+        return []
+    at = f"At sampling.temperature {temperature:g} over the trials: "
+    name = namer(rows)
+    moved = [f"{name(row)} in {100 * (row.value(BIT_STABLE) or 0.0):.1f} % of prompts" for row in known if row.value(BIT_STABLE) != 1.0]
+    if not moved:
+        return [f"{at}bit-stable, every prompt had the same log-probabilities each time."]
+    return [f"{at}not bit-stable; the same log-probabilities each time had {'; '.join(moved)}."]
