@@ -81,7 +81,7 @@ def test_languages_are_asked_in_their_own_words(config: Config) -> None:
     config.data.languages = ["en", "zh"]
     prompts = built(config)
     assert [prompt.language for prompt in prompts].count("zh") == 6
-    assert prompts[6].messages[0].content == "茶还是咖啡？\nA. 茶。\nB. 咖啡。\nC. 都不要。\n\n请只回答一个选项的标签：A、B或C。"
+    assert prompts[6].messages[0].content == "请只回答一个选项的标签：A、B或C。\n\n茶还是咖啡？\nA. 茶。\nB. 咖啡。\nC. 都不要。"
 
 
 def test_an_item_without_a_translation_is_left_out_in_that_language(config: Config) -> None:

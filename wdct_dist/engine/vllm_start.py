@@ -78,12 +78,13 @@ def has_batch_invariance() -> bool:
 def warm_up(llm: Any) -> None:
     """Has vLLM do its first batch on made-up prompts: kernels are prepared and memory is touched before the first real one.
 
-    Without it the first 256 prompts of a CPU engine took 24 s, the next 17 s.
+    Without it the first 256 prompts of a CPU engine took 24 s, the next 17 s. It reads logprobs as real prompts do: vLLM compiles a
+    kernel when it first does so, which otherwise held up the first step that reads for 2.5 s.
     """
     from vllm import SamplingParams
 
     vocab_size = llm.llm_engine.vllm_config.model_config.get_vocab_size()
-    params = SamplingParams(temperature=0.0, max_tokens=1, detokenize=False)
+    params = SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=[0, 1], detokenize=False)
     for number in range(WARM_UP_PROMPTS):
         token_ids = [(number + place) % vocab_size for place in range(4)]
         llm.llm_engine.add_request(f"warm-up {number}", {"type": "token", "prompt_token_ids": token_ids}, params)

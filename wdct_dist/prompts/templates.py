@@ -11,7 +11,8 @@ class Wording:
     """How one language asks. `{question}`, `{options}` and `{labels}` are filled in."""
 
     direct: tuple[str, ...]
-    """Ways of asking for one label. The first is the usual one; the question comes first in most, so that they share their beginning."""
+    """Ways of asking for one label. The first is the usual one; like the published prompt it says first what is wanted, so that the orders
+    of a question share more than the question. In the next ones the question comes first, so that they share it, order by order."""
     reason: str
     """Asks for a belief and then for the label."""
     demonstration: str
@@ -31,7 +32,7 @@ class Wording:
 WORDINGS: dict[str, Wording] = {
     "en": Wording(
         direct=(
-            "{question}\n{options}\n\nAnswer with the label of one option only: {labels}.",
+            "Answer with the label of one option only: {labels}.\n\n{question}\n{options}",
             "{question}\n{options}\n\nWhich option is yours? Reply with {labels} and nothing else.",
             "{question}\n{options}\n\nChoose exactly one option and give its label ({labels}) without an explanation.",
             "{question}\n{options}\n\nPlease state your choice in a single label: {labels}.",
@@ -56,7 +57,7 @@ WORDINGS: dict[str, Wording] = {
     ),
     "zh": Wording(
         direct=(
-            "{question}\n{options}\n\n请只回答一个选项的标签：{labels}。",
+            "请只回答一个选项的标签：{labels}。\n\n{question}\n{options}",
             "{question}\n{options}\n\n你选哪一项？只写{labels}，不要写别的。",
             "{question}\n{options}\n\n请恰好选择一个选项，给出它的标签（{labels}），不要解释。",
             "{question}\n{options}\n\n请用一个标签说明你的选择：{labels}。",

