@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,3 +36,16 @@ def small_model() -> Path:
     from wdct_dist.checkpoints.types import Source
 
     return describe(Source("small", SMALL_MODEL), allow_pickle=False, trust_remote_code=False).directory
+
+
+@pytest.fixture(scope="session")
+def api() -> Callable[..., AbstractContextManager[Any]]:
+    """Starts a real HTTP server that speaks the OpenAI API and misbehaves as told (`api_server.Behaviour`)."""
+    spec = spec_from_file_location("api_server", ROOT / "tests" / "api_server.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules["api_server"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    running: Callable[..., AbstractContextManager[Any]] = module.running
+    return running

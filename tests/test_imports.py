@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"torch", "vllm", "ray", "transformers", "polars", "pyarrow", "numpy", "pandas", "omegaconf", "rich"}
+HEAVY = {"torch", "vllm", "ray", "transformers", "polars", "pyarrow", "numpy", "pandas", "omegaconf", "rich", "aiohttp"}
 WDCT = Path(sys.executable).with_name("wdct")
 
 
@@ -31,7 +31,7 @@ def test_check_loads_nothing_heavy() -> None:
 def test_plan_loads_no_ray_no_vllm_and_no_torch(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("checkpoints: [demo]\nengine: {kind: scripted}\n")
     code = f"from wdct_dist.cli.main import main; main(['plan', {str(tmp_path / 'c.yaml')!r}])"
-    assert loaded_after(code) & {"torch", "vllm", "ray", "transformers", "polars"} == set()
+    assert loaded_after(code) & {"torch", "vllm", "ray", "transformers", "polars", "aiohttp"} == set()
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["check", "bundled"]])

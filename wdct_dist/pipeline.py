@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from wdct_dist import provenance
 from wdct_dist.checkpoints.describe import describe
-from wdct_dist.checkpoints.sources import parse_sources, scripted_checkpoints
+from wdct_dist.checkpoints.sources import endpoint_checkpoints, parse_sources, scripted_checkpoints
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import Config, EngineKind, Executor
 from wdct_dist.dispatch import rates, ray_environment
@@ -27,6 +27,7 @@ from wdct_dist.dispatch.plan import Unit, pending_units
 from wdct_dist.dispatch.progress import Progress
 from wdct_dist.dispatch.scheduler import Scheduler
 from wdct_dist.dispatch.worker import WorkerSpec
+from wdct_dist.engine.endpoint_key import api_key
 from wdct_dist.errors import EXIT_COMPLETE, EXIT_INCOMPLETE, CheckpointError, EngineError, Incomplete, RunDirError, WdctError
 from wdct_dist.ids import file_sha256
 from wdct_dist.items.selection import ItemSelection, select_items
@@ -87,6 +88,8 @@ class Outcome:
 def evaluate(config: Config) -> Outcome:
     """Runs an evaluation, or goes on with one: what is done is found on disk, the rest is given to the engines, all is scored."""
     find_variants(config)  # a variant that cannot be is named before anything is written
+    if config.engine.kind is EngineKind.endpoint:
+        api_key(config.engine.endpoint)  # a key that is not there is named before anything is written
     checkpoints, broken = find_checkpoints(config)
     items = select_items(config.data)
     store = open_run(config)
@@ -116,6 +119,8 @@ def find_checkpoints(config: Config) -> tuple[list[Checkpoint], dict[str, str]]:
     """
     if config.engine.kind is EngineKind.scripted:
         return scripted_checkpoints(config.checkpoints), {}
+    if config.engine.kind is EngineKind.endpoint:
+        return endpoint_checkpoints(config.checkpoints, config.engine.endpoint.base_url or ""), {}
     found: list[Checkpoint] = []
     broken: dict[str, str] = {}
     for source in parse_sources(config.checkpoints, Path.cwd()):

@@ -129,7 +129,7 @@ def test_in_the_paper_variant_the_text_is_the_answer() -> None:
     assert against["shares"] == [0.0, 1.0]
     assert against["probs"] == pytest.approx([0.9, 0.1])
     assert against["agrees"] is False
-    assert frame.filter("by_text").height == 9
+    assert frame.filter("by_share").height == 9
     turned = one(frame, "first label, turned round")
     assert turned["shares"] == [0.0, 1.0]
     assert one(frame, "a tie")["shares"] == [0.0, 1.0]

@@ -51,14 +51,43 @@ def scripted_checkpoints(entries: Sequence[object]) -> list[Checkpoint]:
     """For `engine.kind: scripted`, where any name is a checkpoint: one for each entry. Raises `ConfigError`."""
     if not entries:
         raise ConfigError("checkpoints: none are named; with engine.kind: scripted any name is one, such as `demo`.")
-    names: list[str] = []
+    return [scripted_checkpoint(name) for name, _, _ in _named(entries)]
+
+
+def endpoint_checkpoints(entries: Sequence[object], base_url: str) -> list[Checkpoint]:
+    """For `engine.kind: endpoint`, where a name is a model's behind the API: one for each entry. Raises `ConfigError`."""
+    if not entries:
+        raise ConfigError("checkpoints: none are named; with engine.kind: endpoint they are names of the API's models, such as `gpt-4o`.")
+    return [endpoint_checkpoint(name, model, revision, base_url) for name, model, revision in _named(entries)]
+
+
+def endpoint_checkpoint(checkpoint_id: str, model: str, revision: str | None, base_url: str) -> Checkpoint:
+    """A model behind an API. `revision` is the user's own word for which weights the name stands for at present."""
+    return Checkpoint(
+        checkpoint_id=checkpoint_id,
+        digest=stable_hash(["endpoint", base_url.rstrip("/"), model, revision], 64),
+        directory=Path(),
+        source=model,
+        architecture=f"behind {base_url}",
+        signature=f"endpoint {base_url} {model}",
+        size_bytes=0,
+        dtype="unknown",
+        max_position=None,
+        has_chat_template=True,
+        kind="endpoint",
+    )
+
+
+def _named(entries: Sequence[object]) -> list[tuple[str, str, str | None]]:
+    """(id, name, revision) of entries that are names and nothing on this machine."""
+    named: dict[str, tuple[str, str, str | None]] = {}
     for entry in entries:
         text, checkpoint_id, revision = _read_entry(entry)
         name = checkpoint_id or (text if revision is None else f"{text}@{revision}")
-        if name in names:
+        if name in named:
             raise ConfigError(f"checkpoints: the id {name!r} comes twice; give each checkpoint an id of its own.")
-        names.append(name)
-    return [scripted_checkpoint(name) for name in names]
+        named[name] = (name, text, revision)
+    return list(named.values())
 
 
 def scripted_checkpoint(name: str) -> Checkpoint:

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["directory", "gguf", "hub", "package", "scripted"]
+Kind = Literal["directory", "gguf", "hub", "package", "endpoint", "scripted"]
+
+
+DIGEST_OF: dict[str, str] = {
+    "endpoint": "base_url, model name and stated revision: the weights behind an API cannot be hashed, and may change without notice",
+    "scripted": "the name: there are no weights",
+}
+"""What a digest vouches for, by kind, where it is not the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ class Checkpoint:
     kind: Kind
 
     def to_json(self) -> dict[str, str | int | bool | None]:
-        """All fields as JSON values, for the run's provenance."""
+        """All fields as JSON values, and what the digest vouches for, for the run's provenance."""
         return {
             "checkpoint_id": self.checkpoint_id,
             "digest": self.digest,
@@ -58,4 +65,5 @@ class Checkpoint:
             "max_position": self.max_position,
             "has_chat_template": self.has_chat_template,
             "kind": self.kind,
+            "digest_of": DIGEST_OF.get(self.kind, "weights, configuration, tokenizer and chat template"),
         }

@@ -8,16 +8,18 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from wdct_dist.config.schema import Config, Executor, Protocol
+from wdct_dist.config.schema import Config, EndpointApi, EngineKind, Executor, PromptFormat, Protocol
 from wdct_dist.errors import ConfigError
 
 Rule = tuple[str, Callable[[Any], bool], str]
@@ -52,6 +54,22 @@ def _iso_date(value: str) -> bool:
         return False
     return True
 
+
+def _plain_url(value: str) -> bool:
+    """Whether it is an address without secrets: what stands in it is written to tables and reports."""
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        return False
+    held = "@" in parts.netloc or parts.query or parts.fragment
+    return (
+        parts.scheme in ("http", "https") and bool(parts.hostname) and not held and port != 0 and value.isprintable() and " " not in value
+    )
+
+
+OWN_FIELDS = frozenset({"model", "messages", "prompt", "n", "stream", "logprobs", "top_logprobs", "max_tokens", "max_completion_tokens"})
+"""What `engine.endpoint.extra` may not set: it would change what is asked, or how it is read."""
 
 RULES: tuple[Rule, ...] = (
     ("run_dir", lambda value: bool(value.strip()), "a path or a URI"),
@@ -95,6 +113,37 @@ RULES: tuple[Rule, ...] = (
     ("engine.gpu_memory_utilization", lambda value: 0 < value <= 1, "a share above 0, at most 1"),
     ("engine.cpu_cache_gib", _above(0), "a number above 0"),
     ("engine.start_timeout_s", _above(0), "seconds above 0"),
+    (
+        "engine.endpoint.base_url",
+        lambda value: value is None or _plain_url(value),
+        "an address such as https://api.openai.com/v1 or http://localhost:8000/v1, without user, key or query in it",
+    ),
+    (
+        "engine.endpoint.api_key_env",
+        lambda value: value is None or bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value)),
+        "the name of an environment variable, such as OPENAI_API_KEY, or null for a server without keys",
+    ),
+    (
+        "engine.endpoint.api_key_header",
+        lambda value: bool(re.fullmatch(r"[A-Za-z0-9-]{1,64}", value)),
+        "the name of a header, such as Authorization or api-key",
+    ),
+    ("engine.endpoint.top_logprobs", _within(0, 1000), "a whole number from 0 to 1000"),
+    ("engine.endpoint.max_tokens_field", lambda value: value.isidentifier(), "the name of a field, such as max_completion_tokens"),
+    ("engine.endpoint.extra", lambda value: not OWN_FIELDS & value.keys(), f"other fields than {', '.join(sorted(OWN_FIELDS))}"),
+    ("engine.endpoint.concurrency", _within(1, 10_000), "a whole number from 1 to 10000"),
+    ("engine.endpoint.requests_per_minute", _above(0), "a number above 0, or null"),
+    ("engine.endpoint.tokens_per_minute", _above(0), "a number above 0, or null"),
+    ("engine.endpoint.timeout_s", _above(0), "seconds above 0"),
+    ("engine.endpoint.max_attempts", _within(1, 100), "a whole number from 1 to 100"),
+    ("engine.endpoint.backoff_s", _at_least(0), "seconds from 0 on"),
+    ("engine.endpoint.budget_tokens", _at_least(1), "a whole number from 1 on, or null"),
+    ("engine.endpoint.budget_money", _above(0), "an amount above 0, or null"),
+    (
+        "engine.endpoint.prices",
+        lambda value: all(math.isfinite(part) and part >= 0 for price in value.values() for part in (price.input, price.output)),
+        "both prices of a model, input and output, from 0 on",
+    ),
     ("engine.scripted.strength", math.isfinite, "a finite number"),
     ("engine.scripted.spread", _at_least(0), "a number from 0 on"),
     ("engine.scripted.delay_s", _at_least(0), "seconds from 0 on"),
@@ -125,7 +174,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         (f"in {file}", _read_file(file)),
         *((f"in the override `{text}`", _read_override(text)) for text in overrides),
     ]
-    merged = OmegaConf.merge(OmegaConf.structured(Config), _preset(layer for _, layer in layers))
+    merged = OmegaConf.merge(OmegaConf.structured(Config), *_presets([layer for _, layer in layers]))
     for origin, layer in layers:
         if problems := unknown_keys(Config, as_mapping(layer)):
             raise ConfigError("\n".join(f"{problem} ({origin})" for problem in problems))
@@ -143,16 +192,28 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {
-    Protocol.paper.value: {"variants": ["paper"], "orders": "paper", "prompt": {"reply_tokens": 10}},
+PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    # a model behind an API may give no logprobs: then what it says is all there is
+    "engine.kind": {EngineKind.endpoint.value: {"prompt": {"reply_tokens": 16}}},
+    "protocol": {Protocol.paper.value: {"variants": ["paper"], "orders": "paper", "prompt": {"reply_tokens": 10}}},
 }
-"""What a protocol sets: defaults, under whatever the file and the overrides say."""
+"""What the value of a key sets besides: defaults, under whatever the file and the overrides say; later ones over earlier ones."""
 
 
-def _preset(layers: Iterable[DictConfig]) -> DictConfig:
-    """The preset of the protocol that the last layer to name one names; a name that is none is left for the merge to refuse."""
-    named = [as_mapping(layer)["protocol"] for layer in layers if "protocol" in layer]
-    return OmegaConf.create(dict(PRESETS.get(str(named[-1]), {})) if named else {})
+def _presets(layers: Sequence[DictConfig]) -> list[DictConfig]:
+    """The presets of the values that the last layer to give one gives; a value that is none is left for the merge to refuse."""
+    found = []
+    for key, by_value in PRESETS.items():
+        given = [value for layer in layers if (value := _given(as_mapping(layer), key)) is not None]
+        found.append(OmegaConf.create(dict(by_value.get(str(given[-1]), {})) if given else {}))
+    return found
+
+
+def _given(layer: Any, key: str) -> Any:
+    """What a layer gives at a dotted key, or None."""
+    for part in key.split("."):
+        layer = layer.get(part) if isinstance(layer, Mapping) else None
+    return layer
 
 
 def check(config: Config) -> None:
@@ -177,8 +238,44 @@ def check(config: Config) -> None:
             f"augment.paraphraser: {config.augment.paraphraser} would write paraphrases, and augment.paraphrases asks for none "
             f"({config.augment.paraphrases}); name numbers from 1 on there, such as [0, 1], or leave the paraphraser out."
         )
+    if config.engine.kind is EngineKind.endpoint:
+        problems += _endpoint_problems(config)
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def _endpoint_problems(config: Config) -> list[str]:
+    """Combinations of settings that cannot be with `engine.kind: endpoint`."""
+    endpoint, problems = config.engine.endpoint, []
+    if endpoint.base_url is None:
+        problems.append(
+            "engine.endpoint.base_url: none came, and engine.kind: endpoint needs one, such as https://api.openai.com/v1 or "
+            "http://localhost:8000/v1."
+        )
+    if (config.dispatch.num_engines or 1) > 1:
+        problems.append(
+            f"dispatch.num_engines: {config.dispatch.num_engines} came; an API has one engine, whose limits and budget are then the run's. "
+            "Raise engine.endpoint.concurrency instead."
+        )
+    if config.prompt.answer_prefix and endpoint.api is not EndpointApi.completions and not endpoint.continue_reply:
+        problems.append(
+            f"prompt.answer_prefix: {config.prompt.answer_prefix!r} begins the model's reply, which chat APIs do not take in general; set "
+            "engine.endpoint.continue_reply: true where the server knows `continue_final_message` (vLLM, SGLang), or "
+            "engine.endpoint.api: completions, or leave it out."
+        )
+    if config.prompt.format is PromptFormat.plain and endpoint.api is EndpointApi.chat:
+        problems.append("prompt.format: plain came beside engine.endpoint.api: chat, whose server formats the chat; use api: completions.")
+    if config.prompt.format is PromptFormat.chat and endpoint.api is EndpointApi.completions:
+        problems.append("prompt.format: chat came beside engine.endpoint.api: completions, which takes plain text; use api: chat.")
+    if endpoint.budget_money is not None:
+        names = [entry.get("path") if isinstance(entry, Mapping) else entry for entry in config.checkpoints]
+        problems += [
+            f"engine.endpoint.budget_money: {endpoint.budget_money:g} came, and engine.endpoint.prices has no price of {name}; give it as "
+            f"prices: {{{name}: {{input: …, output: …}}}}, each for a million tokens."
+            for name in [*names, *([config.augment.paraphraser] if config.augment.paraphraser else [])]
+            if name not in endpoint.prices
+        ]
+    return problems
 
 
 def value_of(config: Any, key: str) -> Any:
@@ -279,6 +376,17 @@ FREE_ON_RESUME = (
     "engine.start_timeout_s",
     "engine.trust_remote_code",
     "engine.allow_pickle",
+    "engine.endpoint.api_key_env",
+    "engine.endpoint.api_key_header",
+    "engine.endpoint.concurrency",
+    "engine.endpoint.requests_per_minute",
+    "engine.endpoint.tokens_per_minute",
+    "engine.endpoint.timeout_s",
+    "engine.endpoint.max_attempts",
+    "engine.endpoint.backoff_s",
+    "engine.endpoint.budget_tokens",
+    "engine.endpoint.budget_money",
+    "engine.endpoint.prices",
     "engine.scripted.delay_s",
     "engine.scripted.fail_on",
     "engine.scripted.fail_start",

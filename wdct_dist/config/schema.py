@@ -6,6 +6,7 @@ are checked in `load.py`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -47,7 +48,14 @@ class PromptFormat(Enum):
 
 class EngineKind(Enum):
     vllm = "vllm"
+    endpoint = "endpoint"
     scripted = "scripted"
+
+
+class EndpointApi(Enum):
+    auto = "auto"
+    chat = "chat"
+    completions = "completions"
 
 
 class Dtype(Enum):
@@ -98,7 +106,7 @@ class PromptConfig:
     date: str = "2025-01-01"
     """What chat templates that print today's date are given (ISO), so that prompts do not change overnight."""
     reply_tokens: int | None = None
-    """Also generate up to this many tokens where the answer stands, so that there is a text to parse. Empty: one."""
+    """Also generate up to this many tokens where the answer stands, so that there is a text to parse. Empty: one; behind an API 16."""
     block_items: int = 60
     """Items that the variants of one family go through together: few enough for the prefix cache to still hold what they share,
     and enough for full shards."""
@@ -153,9 +161,55 @@ class ScriptedConfig:
 
 
 @dataclass
+class PriceConfig:
+    input: float = math.nan
+    """Price of a million prompt tokens, in any currency. Both are needed."""
+    output: float = math.nan
+    """Price of a million generated tokens, in the same currency."""
+
+
+@dataclass
+class EndpointConfig:
+    base_url: str | None = None
+    """Where the API is, for example `https://api.openai.com/v1` or `http://localhost:8000/v1`. Checkpoints are names of its models."""
+    api: EndpointApi = EndpointApi.auto
+    """`chat`, `completions` (prompts as plain text), or `auto`: completions where `prompt.format` is plain or there is no chat."""
+    api_key_env: str | None = "OPENAI_API_KEY"
+    """Environment variable that holds the key; the key itself is written nowhere. Null: no key is sent."""
+    api_key_header: str = "Authorization"
+    """Header that carries the key, as `Bearer KEY`; under any other name (`api-key`) the key alone."""
+    top_logprobs: int = 20
+    """Most probable tokens whose logprobs are asked for; OpenAI gives 20 for chat and 5 for completions. 0: none, text alone is read."""
+    continue_reply: bool = False
+    """The server goes on with a reply that is begun for the model in a chat (`continue_final_message`, as vLLM and SGLang do)."""
+    max_tokens_field: str = "max_tokens"
+    """What the API calls the limit of a reply; newer models of OpenAI want `max_completion_tokens`."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Put into every request as it is; null leaves a field out (`temperature: null` for models that refuse it)."""
+    concurrency: int = 32
+    """Requests under way at once."""
+    requests_per_minute: float | None = None
+    """Requests a minute, evenly spaced. Empty: no limit."""
+    tokens_per_minute: float | None = None
+    """Prompt tokens and allowed reply tokens a minute. Empty: no limit."""
+    timeout_s: float = 120.0
+    """A request without an answer after this time is asked again."""
+    max_attempts: int = 8
+    """Times that a prompt is asked while the server fails, before it is recorded as an error."""
+    backoff_s: float = 1.0
+    """Pause before the second attempt; it doubles with every further one, up to a minute, half of it at random. `Retry-After` wins."""
+    budget_tokens: int | None = None
+    """The run stops before it would use more tokens than this, prompts and replies of all its sessions together. Empty: no limit."""
+    budget_money: float | None = None
+    """The same in money, by `prices`. Empty: no limit."""
+    prices: dict[str, PriceConfig] = field(default_factory=dict)
+    """Prices by the model's name: `{gpt-4o: {input: 2.5, output: 10}}`."""
+
+
+@dataclass
 class EngineConfig:
     kind: EngineKind = EngineKind.vllm
-    """`vllm`, or `scripted`: deterministic pseudo-answers without a model."""
+    """`vllm`, `endpoint`: a model behind an OpenAI-compatible API, or `scripted`: deterministic pseudo-answers without a model."""
     dtype: Dtype = Dtype.auto
     """Precision of the weights in the engine; `auto` is the checkpoint's own."""
     max_model_len: int | None = None
@@ -182,6 +236,7 @@ class EngineConfig:
     """An engine that is not ready after this time has failed."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Passed to vLLM as it is, over everything above."""
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     scripted: ScriptedConfig = field(default_factory=ScriptedConfig)
 
 
@@ -264,7 +319,8 @@ class Config:
     trials: int = 1
     """Statistical repeats of every prompt."""
     checkpoints: list[Any] = field(default_factory=list)
-    """Checkpoints: hub ids (`org/model@revision`), directories, globs, GGUF files, `package://module/file`; or {id: NAME, path: …}."""
+    """Checkpoints: hub ids (`org/model@revision`), directories, globs, GGUF files, `package://module/file`; or {id: NAME, path: …}.
+    Behind an API: names of its models."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     dispatch: DispatchConfig = field(default_factory=DispatchConfig)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -15,10 +16,12 @@ TERM_GRACE_S = 20.0
 
 
 class Interrupts:
-    """While entered, SIGINT and SIGTERM set `requested` and no longer raise; a second signal raises `KeyboardInterrupt`."""
+    """While entered, SIGINT and SIGTERM set `requested` and no longer raise; a further signal raises `KeyboardInterrupt`."""
 
     def __init__(self) -> None:
         self.requested: str | None = None
+        self.when_requested: Callable[[str], None] | None = None
+        """Called once with the reason, in the main thread, between two of its instructions."""
         self._deadline: float | None = None
         self._before: dict[int, Any] = {}
 
@@ -37,9 +40,16 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def request(self, reason: str) -> None:
+        """Asks for a clean end: the first signal, or an engine that asks nothing more."""
+        if self.requested is None:
+            self.requested = reason
+            if self.when_requested is not None:
+                self.when_requested(reason)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested is not None:
             raise KeyboardInterrupt
-        self.requested = signal.Signals(number).name
+        self.request(signal.Signals(number).name)
         if number == signal.SIGTERM:
             self._deadline = time.monotonic() + TERM_GRACE_S

@@ -51,25 +51,30 @@ class Journal:
         self._store.delete(name)
 
     def unit_done(self, engine: int, report: UnitReport) -> None:
-        self._shards[report.shard.name] = report.shard
+        rows = sum(shard.rows for shard in report.shards)
+        self._shards |= {shard.name: shard for shard in report.shards}
         self.num_errors += report.num_errors
-        self.num_prompts += report.shard.rows
-        self.events.add(
-            "unit done",
-            engine=engine,
-            shard=report.shard.name,
-            rows=report.shard.rows,
-            sha256=report.shard.sha256,
-            seconds=round(report.seconds, 4),
-            errors=report.num_errors,
-            prompt_tokens=report.num_prompt_tokens,
-            cached_tokens=report.num_cached_tokens,
-            output_tokens=report.num_output_tokens,
-        )
+        self.num_prompts += rows
+        for shard in report.shards if report.stopped is not None else ():
+            self.events.add("part of a unit done", engine=engine, shard=shard.name, rows=shard.rows, sha256=shard.sha256)
+        if report.stopped is None:
+            [shard] = report.shards
+            self.events.add(
+                "unit done",
+                engine=engine,
+                shard=shard.name,
+                rows=shard.rows,
+                sha256=shard.sha256,
+                seconds=round(report.seconds, 4),
+                errors=report.num_errors,
+                prompt_tokens=report.num_prompt_tokens,
+                cached_tokens=report.num_cached_tokens,
+                output_tokens=report.num_output_tokens,
+            )
         if engine in self._busy:
             began, _, prompts = self._busy[engine]
-            self._busy[engine] = (began, time.monotonic(), prompts + report.shard.rows)
-        self._progress.advance(report.shard.rows, report.num_prompt_tokens + report.num_output_tokens)
+            self._busy[engine] = (began, time.monotonic(), prompts + rows)
+        self._progress.advance(rows, report.num_prompt_tokens + report.num_output_tokens)
         if time.monotonic() - self._written_at > MANIFEST_EVERY_S:
             self.write_manifest()
 
@@ -95,11 +100,11 @@ class Journal:
             detail = ", ".join(f"{key} {value}" for key, value in facts.items())
             self._progress.say(f"{event}: {detail}")
 
-    def stopping(self, signal: str) -> None:
-        """A signal has asked for the end; said once, however often it is told."""
+    def stopping(self, reason: str) -> None:
+        """A signal, or an engine that asks nothing more, wants the end; said once, however often it is told."""
         if not self._stopping:
             self._stopping = True
-            self.say("stopping", on=signal, after="the units in flight; a second signal ends at once")
+            self.say("stopping", on=reason, after="the units in flight; a second signal ends at once")
 
     def write_manifest(self) -> None:
         write_manifest(self._store, self._shards.values())

@@ -26,6 +26,7 @@ def run_locally(scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Jou
                 if worker is not None:
                     worker.close()
                 worker = _start(action.checkpoint_id, specs[action.checkpoint_id], scheduler, journal)
+                interrupts.when_requested = None if worker is None else worker.stop
                 continue
             try:
                 if isinstance(action, Record):
@@ -41,7 +42,10 @@ def run_locally(scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Jou
                 continue
             scheduler.done(0, action.unit)
             journal.unit_done(0, report)
+            if report.stopped is not None:
+                interrupts.request(report.stopped)
     finally:
+        interrupts.when_requested = None
         if worker is not None:
             worker.close()
 

@@ -120,7 +120,7 @@ def size_pool(config: DispatchConfig, kind: EngineKind, num_units: int) -> Pool:
             f"dispatch.num_engines: {engines} engines with {group} GPU(s) each need {engines * group} GPUs, the cluster has "
             f"{all_gpus}; ask for at most {all_gpus // group} engines."
         )
-    cpus = config.engine_cpus or (1.0 if on_gpu else all_cpus / engines)
+    cpus = config.engine_cpus or (1.0 if on_gpu or kind is EngineKind.endpoint else all_cpus / engines)
     if cpus * engines > all_cpus + 1e-6:
         raise ConfigError(
             f"dispatch.engine_cpus: {engines} engines with {cpus:g} CPU cores each need {cpus * engines:g}, the cluster has "
@@ -151,14 +151,14 @@ class RayDriver:
         self._interrupts = interrupts
         self._engines: dict[int, _Engine] = {}
         self._hosts = ray.remote(Worker)
+        self._stopping = False
 
     def run(self) -> None:
         """Until everything that can be done is done. Raises what is a fault of ours or of the store."""
         try:
             while not self._scheduler.finished:
                 if self._interrupts.requested is not None:
-                    self._journal.stopping(self._interrupts.requested)
-                    self._scheduler.stop()
+                    self._stop(self._interrupts.requested)
                     if self._interrupts.overdue:
                         break
                 for place in range(self._pool.num_engines):
@@ -168,6 +168,17 @@ class RayDriver:
                 self._collect()
         finally:
             self._end()
+
+    def _stop(self, reason: str) -> None:
+        """Gives no more units, and has engines that can end within theirs do so."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._journal.stopping(reason)
+        self._scheduler.stop()
+        for engine in self._engines.values():
+            if engine.starting is None:
+                engine.actor.stop.remote(reason)
 
     def _give(self, place: int) -> None:
         engine = self._engines.get(place)
@@ -261,6 +272,8 @@ class RayDriver:
             return
         self._scheduler.done(place, unit)
         self._journal.unit_done(place, report)
+        if report.stopped is not None:
+            self._interrupts.request(report.stopped)
 
     def _lost(self, place: int, why: str) -> None:
         units = [unit.shard_name for unit in self._scheduler.in_flight(place)]

@@ -5,21 +5,24 @@ Rows never pass through the driver. Plain Python: Ray hosts it in an actor (`ray
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 from wdct_dist.checkpoints.types import Checkpoint
-from wdct_dist.config.schema import Config
+from wdct_dist.config.schema import Config, EngineKind
 from wdct_dist.dispatch.plan import Unit
 from wdct_dist.engine.build import build_engine
-from wdct_dist.engine.protocol import Engine, EngineFacts, Response
+from wdct_dist.engine.endpoint_limits import spent_before
+from wdct_dist.engine.protocol import Engine, EngineFacts, Response, Stoppable, Stopped
 from wdct_dist.errors import StorageError
 from wdct_dist.tables.prompts_file import PromptReader
 from wdct_dist.tables.rows import answers_table
 from wdct_dist.tables.shards import Shard, encode
 from wdct_dist.tables.storage import Store, is_full
+from wdct_dist.tables.usage import tokens_used
 
 Result = TypeVar("Result")
 
@@ -40,12 +43,15 @@ class UnitReport:
     """What became of a unit: counts, never rows."""
 
     unit: Unit
-    shard: Shard
+    shards: tuple[Shard, ...]
+    """One, with all its rows; where the engine stopped within the unit, one for each stretch of prompts that it has answered."""
     seconds: float
     num_errors: int
     num_prompt_tokens: int
     num_cached_tokens: int
     num_output_tokens: int
+    stopped: str | None = None
+    """Why the engine asks nothing more, or None."""
 
 
 class Worker:
@@ -58,7 +64,7 @@ class Worker:
 
     def start(self) -> EngineFacts:
         """Starts the engine; raises `EngineError` or `CheckpointError` where it does not start."""
-        self._engine = build_engine(self._spec.checkpoint, self._spec.config)
+        self._engine = build_engine(self._spec.checkpoint, self._spec.config, self._spent())
         return self._engine.facts
 
     def run(self, unit: Unit) -> UnitReport:
@@ -66,8 +72,16 @@ class Worker:
         assert self._engine is not None, "run before start"
         began = time.perf_counter()
         prompts = self._retrying(lambda: self._prompts().read(unit.start, unit.stop))
-        responses = self._engine.answer(prompts, unit.trial)
+        try:
+            responses = self._engine.answer(prompts, unit.trial)
+        except Stopped as stopped:
+            return self._write(unit, stopped.responses, began, str(stopped))
         return self._write(unit, responses, began)
+
+    def stop(self, reason: str) -> None:
+        """Has an engine that can end within a unit do so; others finish theirs."""
+        if isinstance(self._engine, Stoppable):
+            self._engine.stop(reason)
 
     def record(self, unit: Unit, error: str) -> UnitReport:
         """Writes the unit's shard with `error` in every row: prompts that no engine survives."""
@@ -83,20 +97,40 @@ class Worker:
         # a reader a call: its decoded batch is not shared between threads, and opening a mapped file costs microseconds
         return PromptReader(self._store)
 
-    def _write(self, unit: Unit, responses: Sequence[Response], began: float) -> UnitReport:
-        table = answers_table(unit.checkpoint_id, unit.digest, responses)
+    def _spent(self) -> dict[str, float]:
+        """What the run has used of an API's budget so far, in all its sessions and with all its models."""
+        config = self._spec.config
+        endpoint = config.engine.endpoint
+        if config.engine.kind is not EngineKind.endpoint or (endpoint.budget_tokens is None and endpoint.budget_money is None):
+            return {}
+        return spent_before(endpoint, self._retrying(lambda: tokens_used(Store(config.run_dir))))
+
+    def _write(self, unit: Unit, responses: Sequence[Response | None], began: float, stopped: str | None = None) -> UnitReport:
+        """Writes what there is of a unit: its shard, or a shard for each stretch of prompts that have a response."""
+        shards, place = [], unit.start
+        for is_there, group in itertools.groupby(responses, key=lambda response: response is not None):
+            stretch = list(group)
+            if is_there:
+                shards.append(self._write_shard(replace(unit, start=place, stop=place + len(stretch)), stretch))
+            place += len(stretch)
+        there = [response for response in responses if response is not None]
+        return UnitReport(
+            unit,
+            tuple(shards),
+            time.perf_counter() - began,
+            sum(response.error is not None for response in there),
+            sum(response.num_prompt_tokens or 0 for response in there),
+            sum(response.num_cached_tokens or 0 for response in there),
+            sum(response.num_output_tokens or 0 for response in there),
+            stopped,
+        )
+
+    def _write_shard(self, unit: Unit, responses: Sequence[Response | None]) -> Shard:
+        table = answers_table(unit.checkpoint_id, unit.digest, [response for response in responses if response is not None])
         engine = asdict(self._engine.facts) if self._engine is not None else {}
         data, sha256 = encode(table, {**self._spec.facts, "engine": engine, "unit": asdict(unit)})
         self._retrying(lambda: self._store.write(unit.shard_name, data))
-        return UnitReport(
-            unit,
-            Shard(unit.shard_name, table.num_rows, sha256),
-            time.perf_counter() - began,
-            sum(response.error is not None for response in responses),
-            sum(response.num_prompt_tokens or 0 for response in responses),
-            sum(response.num_cached_tokens or 0 for response in responses),
-            sum(response.num_output_tokens or 0 for response in responses),
-        )
+        return Shard(unit.shard_name, table.num_rows, sha256)
 
     def _retrying(self, action: Callable[[], Result]) -> Result:
         """Tries again while a store fails, for `dispatch.store_retry_s`; a full disk is not tried again."""

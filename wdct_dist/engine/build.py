@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import Config, EngineKind
 from wdct_dist.engine.protocol import Engine
 from wdct_dist.errors import ConfigError
 
 
-def build_engine(checkpoint: Checkpoint, config: Config) -> Engine:
-    """An engine that is ready to answer. Raises `EngineError` where it does not start, `ConfigError` where vLLM is missing."""
+def build_engine(checkpoint: Checkpoint, config: Config, spent: Mapping[str, float] | None = None) -> Engine:
+    """An engine that is ready to answer. Raises `EngineError` where it does not start, `ConfigError` where vLLM is missing.
+
+    `spent`: what the run has used of an API's budget, by the name of the limit.
+    """
     if config.engine.kind is EngineKind.scripted:
         from wdct_dist.engine.scripted import ScriptedEngine
 
         return ScriptedEngine(checkpoint, config.engine.scripted, config.sampling)
+    if config.engine.kind is EngineKind.endpoint:
+        from wdct_dist.engine.endpoint_engine import EndpointEngine
+
+        return EndpointEngine(checkpoint, config.engine.endpoint, config.prompt, config.sampling, spent or {})
     _require_vllm()
     from wdct_dist.engine.vllm_engine import start_vllm
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from wdct_dist.prompts.types import Prompt
 
@@ -31,6 +31,11 @@ class Response:
     """Why there is no answer, or None."""
     said: str | None = None
     """The label that was put into the prompt's answer slot; None where it has none."""
+    option_lower: tuple[float | None, ...] | None = None
+    """Where an API shows only some tokens, and not those of every option: by option, the natural log of the probability that was seen to
+    fall on it, None where none was. `option_logprobs` is None then."""
+    option_upper: tuple[float, ...] | None = None
+    """Beside `option_lower`: the natural log of what each option's probability is at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,26 @@ class EngineFacts:
     notes: tuple[str, ...] = ()
 
 
+class Stopped(Exception):
+    """An engine asks nothing more, and nothing is wrong with it: its budget is spent, or it was told to stop.
+
+    `responses` are those of the call's prompts, in order; None for each that has none.
+    """
+
+    def __init__(self, reason: str, responses: Sequence[Response | None]) -> None:
+        super().__init__(reason)
+        self.responses = responses
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """An engine that can end within a unit and keep what it has: where a prompt takes long, or is paid for."""
+
+    def stop(self, reason: str) -> None:
+        """Calls of `answer` raise `Stopped` soon."""
+        ...
+
+
 class Engine(Protocol):
     """One model, ready. `answer` may be called from several threads at once: their prompts share the engine's batches."""
 
@@ -53,7 +78,10 @@ class Engine(Protocol):
     def facts(self) -> EngineFacts: ...
 
     def answer(self, prompts: Sequence[Prompt], trial: int) -> list[Response]:
-        """One response a prompt, in order. A prompt that cannot be answered has `error`; an engine that is broken raises."""
+        """One response a prompt, in order. A prompt that cannot be answered has `error`; an engine that is broken raises.
+
+        An engine whose answers are paid for may raise `Stopped` with those that it has.
+        """
         ...
 
     def close(self) -> None: ...

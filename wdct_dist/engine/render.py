@@ -77,8 +77,8 @@ class Renderer:
     def text(self, prompt: Prompt) -> str:
         """The prompt's text up to the place where the model's reply goes on."""
         if self.format is PromptFormat.plain:
-            return _plain_text(prompt.messages, REPLY_CUE if prompt.plain_cue is None else prompt.plain_cue)
-        messages, prefix = _split_prefix(prompt.messages)
+            return plain_text(prompt)
+        messages, prefix = split_prefix(prompt.messages)
         try:
             text = self._apply(messages, thinking=prompt.mode == "reason")
         except Exception as error:  # a template is a program of the checkpoint's and can raise anything
@@ -164,7 +164,7 @@ def rendered_digest(token_ids: Sequence[int]) -> str:
     return hashlib.blake2b(struct.pack(f"<{len(token_ids)}i", *token_ids), digest_size=10).hexdigest()
 
 
-def _split_prefix(messages: Sequence[Message]) -> tuple[Sequence[Message], str]:
+def split_prefix(messages: Sequence[Message]) -> tuple[Sequence[Message], str]:
     """The finished messages, and the beginning of the reply ("" where there is none).
 
     Trailing blanks of the beginning are left out: the blank belongs to the first token of what follows (`Answer:`, then ` A`).
@@ -183,9 +183,13 @@ def _system_folded(messages: Sequence[Message]) -> list[Message]:
     return others
 
 
-def _plain_text(messages: Sequence[Message], cue: str) -> str:
-    """Paragraphs; a reply stands on the line after what it replies to, behind the cue. Without a cue the text ends as it is."""
-    finished, prefix = _split_prefix(messages)
+def plain_text(prompt: Prompt) -> str:
+    """A prompt as one text, for base models, up to the place where the reply goes on.
+
+    Paragraphs; a reply stands on the line after what it replies to, behind the cue. Without a cue the text ends as it is.
+    """
+    cue = REPLY_CUE if prompt.plain_cue is None else prompt.plain_cue
+    finished, prefix = split_prefix(prompt.messages)
     text = ""
     for message in finished:
         if message.role == "assistant":

@@ -13,7 +13,8 @@ PARSE_STATUSES = ("ok", "partial", "refused", "unreadable", "invalid", "error", 
 - `ok`: there is an answer.
 - `partial`: only of an item's side: some of its orders have an answer.
 - `refused`, `unreadable`: kept for answers that are parsed from text.
-- `invalid`: the engine gave log-probabilities that are no answer: too few, too many, missing or infinite ones.
+- `invalid`: the engine gave log-probabilities that are no answer: none, too few, too many, missing or infinite ones. Where it gave none at
+  all, a parsed reply is the answer (`parsed.with_replies`).
 - `error`: the engine said why it has no answer.
 - `missing`: planned, but not in the answers (the run is not finished).
 """
@@ -35,38 +36,50 @@ def derive(answers: pl.LazyFrame, prompts: pl.LazyFrame) -> pl.LazyFrame:
       tie decided by position would count the order in which options are shown as an opinion.
     - `tie`: whether two or more options share the answer.
     - `label_mass`: as in `answers`.
-    - `read`: whether there is an answer; `refused`, `agrees`: null; `by_text`: whether text decides, false. Where text was generated,
-      `parsed.with_replies` sets all four.
+    - `read`: whether there is an answer; `refused`, `agrees`: null. Where text was generated, `parsed.with_replies` sets them.
+    - `by_share`: whether orders are put together by their answers and not by probabilities: where there are none.
+    - `silent`: whether the engine gave no log-probabilities, and no error.
+
+    An API that shows only some tokens gives bounds (`option_lower`, `option_upper`) where an option is not among them. Such a prompt has an
+    answer where the options that were seen to be most probable are so whatever the bounds hide. Its `probs` are null: nothing is made up.
 
     Lists and not one column an option, so that items with different k go through at once: list arithmetic and an elementwise
     `list.eval` took 0.07 s for 2 million rows, against 0.86 s for k columns gathered into lists again.
     """
-    said = answers.select("prompt_id", "trial", "option_logprobs", "label_mass", "error", answered=pl.lit(True))
+    known = ("option_logprobs", "option_lower", "option_upper", "label_mass", "error")
+    said = answers.select("prompt_id", "trial", *known, answered=pl.lit(True))
     planned = prompts.drop("messages", "labels", strict=False).join(answers.select("trial").unique(), how="cross")
     logprobs = pl.col("option_logprobs")
     difference = pl.col("difference")
     weights = difference.list.eval(pl.element().exp())
     tops = difference.list.eval((pl.element() == 0).cast(pl.Float64))
     num_tops = tops.list.sum()
+    best_seen = pl.col("option_lower").list.max()
+    may_be_top = (pl.col("option_upper") - best_seen).list.eval((pl.element() >= 0).cast(pl.Float64))
+    num_may_be_top = may_be_top.list.sum()
     return (
         planned.join(said, on=["prompt_id", "trial"], how="left")
         .with_columns(pl.col("side").cast(SIDE), num_options=pl.col("permutation").list.len().cast(pl.UInt8))
         .with_columns(parse_status=_parse_status())
-        .with_columns(readable=pl.col("parse_status") == "ok")
+        .with_columns(readable=pl.col("parse_status") == "ok", silent=_silent())
         # The largest becomes 0, so that exp neither overflows nor loses all options at once.
         .with_columns(difference=pl.when("readable").then(logprobs - logprobs.list.max()))
         .with_columns(
             label_mass=pl.when("readable").then("label_mass"),
             probs=weights / weights.list.sum(),
-            shares=tops / num_tops,
-            tie=num_tops > 1,
+            shares=pl.when("readable").then(pl.coalesce(tops / num_tops, may_be_top / num_may_be_top)),
+            tie=pl.when("readable").then(pl.coalesce(num_tops, num_may_be_top) > 1),
             read="readable",
             refused=pl.lit(None, dtype=pl.Boolean),
             agrees=pl.lit(None, dtype=pl.Boolean),
-            by_text=pl.lit(False),
+            by_share=pl.col("readable") & pl.col("silent"),
         )
-        .drop("option_logprobs", "error", "answered", "readable", "difference")
+        .drop(*known[:3], "error", "answered", "readable", "difference")
     )
+
+
+def _silent() -> pl.Expr:
+    return pl.col("answered").fill_null(False) & pl.col("error").is_null() & pl.col("option_logprobs").is_null()
 
 
 def _parse_status() -> pl.Expr:
@@ -74,12 +87,20 @@ def _parse_status() -> pl.Expr:
     logprobs = pl.col("option_logprobs")
     num_finite = logprobs.list.eval(pl.element().is_finite().cast(pl.UInt8)).list.sum()
     usable = (logprobs.list.len() == pl.col("num_options")) & (num_finite == pl.col("num_options"))
+    lower, upper = pl.col("option_lower"), pl.col("option_upper")
+    num_seen_at_top, num_may_be_top = (
+        (bound - lower.list.max()).list.eval((pl.element() >= 0).cast(pl.UInt8)).list.sum() for bound in (lower, upper)
+    )
+    whole = (lower.list.len() == pl.col("num_options")) & (upper.list.len() == pl.col("num_options"))
+    # no option that is only bounded can be above, or beside, those that were seen to be most probable
+    alone = (num_may_be_top == 1) | (upper.list.max() == lower.list.max())  # a tie is one where nothing of it is hidden
+    decided = logprobs.is_null() & whole & (num_seen_at_top > 0) & (num_seen_at_top == num_may_be_top) & alone
     return (
         pl.when(pl.col("answered").is_null())
         .then(pl.lit("missing"))
         .when(pl.col("error").is_not_null())
         .then(pl.lit("error"))
-        .when(usable.fill_null(False))
+        .when(usable.fill_null(False) | decided.fill_null(False))
         .then(pl.lit("ok"))
         .otherwise(pl.lit("invalid"))
         .cast(PARSE_STATUS)

@@ -5,7 +5,7 @@ engine generate several tokens (`reply_tokens`) have a reply: one token has no r
 
     replies         the answers of such prompts, with what they are read by
     parse_answers   adds `reply_status` and `parsed_option`
-    with_replies    puts both beside the derived answers; in the variant `paper` they are the answers
+    with_replies    puts both beside the derived answers; in the variant `paper`, and without probabilities, they are the answers
 """
 
 from __future__ import annotations
@@ -81,21 +81,23 @@ def with_replies(derived: pl.LazyFrame, parsed: pl.LazyFrame) -> pl.LazyFrame:
     - `read`: whether there is an answer to be read, in the reply where there is one, else in the probabilities.
     - `refused`: whether the reply declines; null where there is no reply.
     - `agrees`: whether the reply chooses the most probable option; null unless both choose one (a tie chooses none).
-    - `by_text`: whether the reply is the answer, as in the variant `paper`: then `shares` are all on `parsed_option`, and without one the
-      status is `refused` or `unreadable` and the other columns are null.
+    - `shares`: all on `parsed_option` where the reply is the answer: in the variant `paper`, and where the engine gave no log-probabilities
+      that decide. Without a `parsed_option` the status is then `refused` or `unreadable` and the other columns are null.
+    - `by_share`: also true there, and in the variant `paper`.
     """
     decides = pl.col("variant") == PAPER
     beside = parsed.select("prompt_id", "trial", "reply_status", "parsed_option", decides=decides)
     one_hot = (pl.int_ranges(0, "num_options") - pl.col("parsed_option")).list.eval((pl.element() == 0).cast(pl.Float64))
     chosen = pl.col("reply_status") == "ok"
     has_reply = pl.col("reply_status").is_not_null()
-    overruled = pl.col("decides").fill_null(False) & (pl.col("parse_status") == "ok")
+    alone = has_reply & pl.col("silent") & (pl.col("parse_status") == "invalid")
+    overruled = (pl.col("decides").fill_null(False) & (pl.col("parse_status") == "ok")) | alone
     return (
         derived.join(beside, on=["prompt_id", "trial"], how="left")
         .with_columns(
             read=pl.coalesce(chosen, pl.col("parse_status") == "ok"),
             refused=pl.when(has_reply).then(pl.col("reply_status") == "refusal"),
-            by_text=pl.col("decides").fill_null(False),
+            by_share=pl.col("by_share") | pl.col("decides").fill_null(False) | alone,
             agrees=pl.when(chosen & (pl.col("parse_status") == "ok") & ~pl.col("tie")).then(
                 pl.col("shares").list.get(pl.col("parsed_option"), null_on_oob=True) == 1
             ),
@@ -103,13 +105,15 @@ def with_replies(derived: pl.LazyFrame, parsed: pl.LazyFrame) -> pl.LazyFrame:
             .then(pl.lit("refused", PARSE_STATUS))
             .when(overruled & ~chosen)
             .then(pl.lit("unreadable", PARSE_STATUS))
+            .when(alone)
+            .then(pl.lit("ok", PARSE_STATUS))
             .otherwise("parse_status"),
             shares=pl.when(overruled).then(pl.when(chosen).then(one_hot)).otherwise("shares"),
             tie=pl.when(overruled).then(pl.when(chosen).then(pl.lit(False))).otherwise("tie"),
             probs=pl.when(~overruled | chosen).then("probs"),
             label_mass=pl.when(~overruled | chosen).then("label_mass"),
         )
-        .drop("reply_status", "parsed_option", "decides")
+        .drop("reply_status", "parsed_option", "decides", "silent")
     )
 
 

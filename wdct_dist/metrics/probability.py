@@ -18,6 +18,8 @@ from wdct_dist.metrics.sides import KEYS
 def pcs(wide: pl.LazyFrame, num_options: int, keys: Sequence[str] = KEYS) -> pl.LazyFrame:
     """One row for each of `keys` that has answers on both sides: `pcs`, the mean over all (word order, deed order) pairs.
 
+    Null where an answer of either side has no probabilities: the pairs that have them do not stand for the others.
+
     `wide` as `sides.widen` returns it. Rows in between: the pairs, (orders of the word side) * (orders of the deed side) an item.
     """
     answered = wide.filter(pl.col("parse_status") == "ok")
@@ -27,7 +29,8 @@ def pcs(wide: pl.LazyFrame, num_options: int, keys: Sequence[str] = KEYS) -> pl.
         return answered.filter(pl.col("side") == side).select(*keys, *probs)
 
     pairs = one("word").join(one("deed"), on=list(keys)).select(*keys, pcs=_one_minus_jsd(num_options))
-    return pairs.group_by(*keys).agg(exact_mean(pl.col("pcs")))
+    known = pl.col("pcs").is_not_null().all()
+    return pairs.group_by(*keys).agg(pl.when(known).then(exact_mean(pl.col("pcs"))).alias("pcs"))
 
 
 def pcs_debiased(items: pl.LazyFrame, num_options: int) -> pl.LazyFrame:

@@ -50,9 +50,10 @@ def over_orders(wide: pl.LazyFrame, num_options: int, keys: Sequence[str] = KEYS
 
     - `num_prompts`, `num_answers`, `num_ties`, `num_refused`, `num_refusable`, `num_masses`: counts of prompts.
     - `num_read`, `num_agreeing`, `num_compared`: see `parsed`.
-    - `p{i}`, `s{i}`: mean probability and mean share of option i.
-    - `d{i}`: the debiased answer: 1 at the option with the largest mean probability, shared evenly between tied ones. Where text decides
-      (`by_text`), the option that most of the orders chose.
+    - `p{i}`, `s{i}`: mean probability and mean share of option i. The first is null where an answer of any order has no probabilities:
+      those that have them, which are the less certain ones, do not stand for the others.
+    - `d{i}`: the debiased answer: 1 at the option with the largest mean probability, shared evenly between tied ones. Where answers decide
+      (`by_share`), the option that most of the orders chose.
     - `option`: the index of that option, null where it is a tie; `tie`: whether it is.
     - `stable`: whether all orders have the same answer; see `stability`.
     - `position`, `position_first`, `position_last`: see `quality`.
@@ -61,17 +62,17 @@ def over_orders(wide: pl.LazyFrame, num_options: int, keys: Sequence[str] = KEYS
     options = range(num_options)
     answered = pl.col("num_answers") > 0
     balanced = answered & (pl.min_horizontal(_each("first", options)) == pl.max_horizontal(_each("first", options)))
-    weights = [pl.when("by_text").then(f"s{i}").otherwise(f"p{i}") for i in options]
+    weights = [pl.when("by_share").then(f"s{i}").otherwise(f"p{i}") for i in options]
     tops = [(weight >= pl.col("top") - TIE_TOLERANCE).cast(pl.Float64) for weight in weights]
     num_tops = pl.sum_horizontal(tops)
     gathered = wide.group_by(*keys, "side").agg(
-        *(exact_mean(pl.col(f"p{i}")) for i in options),
+        *(pl.when(all_known("p0", pl.col("parse_status") == "ok")).then(exact_mean(pl.col(f"p{i}"))).alias(f"p{i}") for i in options),
         *(exact_mean(pl.col(f"s{i}")) for i in options),
         *(pl.col(f"s{i}").min().alias(f"least{i}") for i in options),
         *(exact_mean(pl.col(f"at{j}")) for j in options),
         *((pl.col("first") == i).sum().alias(f"first{i}") for i in options),
         exact_mean(pl.col("label_mass")),
-        by_text=pl.col("by_text").any(),
+        by_share=pl.col("by_share").any(),
         num_masses=pl.col("label_mass").count(),
         num_prompts=pl.len(),
         num_answers=(pl.col("parse_status") == "ok").sum(),
@@ -113,6 +114,11 @@ def over_orders(wide: pl.LazyFrame, num_options: int, keys: Sequence[str] = KEYS
             *(name for name in gathered.collect_schema() if name.startswith("num_")),
         )
     )
+
+
+def all_known(column: str, answered: pl.Expr) -> pl.Expr:
+    """Of a group: whether every row that has an answer has a value in the column."""
+    return pl.col(column).is_not_null().sum() == answered.sum()
 
 
 def side_by_side(sides: pl.LazyFrame, keys: Sequence[str] = KEYS) -> pl.LazyFrame:

@@ -72,6 +72,8 @@ def facts(config: Config, provenance: Mapping[str, Any]) -> list[str]:
 def _engine(config: Config, provenance: Mapping[str, Any]) -> str:
     if config.engine.kind is EngineKind.scripted:
         return "engine scripted: pseudo-answers, no model"
+    if config.engine.kind is EngineKind.endpoint:
+        return f"engine endpoint at {config.engine.endpoint.base_url}: weights and precision unknown"
     precision = config.engine.dtype.value
     if precision == "auto":
         stated = sorted({str(one["dtype"]) for one in provenance.get("checkpoints", []) if one.get("dtype")})

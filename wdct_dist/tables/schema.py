@@ -58,6 +58,10 @@ ANSWERS = pa.schema(
         ("error", pa.string()),
         # beyond the contract: the label that stands in the prompt's answer slot
         ("said", pa.string()),
+        # beyond the contract: where an API shows the most probable tokens alone and an option is not among them, option_logprobs is null,
+        # and these are, by option, the log of what was seen of it (null: nothing) and the log of what it is at most
+        ("option_lower", pa.list_(pa.float64())),
+        ("option_upper", pa.list_(pa.float64())),
     ]
 )
 

@@ -127,6 +127,13 @@ class Store:
         found = [info.base_name for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File]
         return sorted(f"{folder}/{name}" if folder else name for name in found if not name.startswith(TEMPORARY))
 
+    def names_below(self, folder: str, ending: str) -> list[str]:
+        """The files in `folder` and all folders below it whose names end so, by relative name, sorted; files under way left out."""
+        selector = fs.FileSelector(self.path(folder), allow_not_found=True, recursive=True)
+        found = [info for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File and info.base_name.endswith(ending)]
+        root = len(self.path("")) + 1
+        return sorted(info.path[root:] for info in found if not info.base_name.startswith(TEMPORARY))
+
     def delete(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._fs.delete_file(self.path(name))
