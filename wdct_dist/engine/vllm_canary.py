@@ -76,6 +76,11 @@ class Place:
     live_row: int = 0
     """Where the first of `rows` is in the layer's output."""
 
+    @property
+    def dtype(self) -> Any:
+        """The precision that the model has the weights in."""
+        return getattr(self.module, "params_dtype", getattr(self.module, self.parameter).dtype)
+
     def read(self, rows: Any, columns: Any) -> Any:
         """What the model has at `rows` and `columns` of the tensor (index tensors): a table of their lengths."""
         import torch
@@ -88,7 +93,7 @@ class Place:
                 return live.reshape(len(live), -1)[here][:, across].cpu() if live.ndim else live.reshape(1, 1).cpu()
             if self.kind == "embedding":
                 return self.module.quant_method.embedding(self.module, here)[:, across].cpu()
-            vectors = torch.zeros(len(columns), self.columns[1] - self.columns[0], dtype=self.module.params_dtype, device=live.device)
+            vectors = torch.zeros(len(columns), self.columns[1] - self.columns[0], dtype=self.dtype, device=live.device)
             vectors[torch.arange(len(columns)), across] = 1
             return self.module.quant_method.apply(self.module, vectors, None)[:, here].T.cpu()
 
@@ -119,7 +124,7 @@ def compare(model: Any, new: Files, old: Files) -> Found:
         table = new.table(place.tensor)
         rows, columns, differs = _sample(table, old.table(place.tensor), place)
         live = place.read(rows, columns)
-        wanted = table[rows][:, columns].to(getattr(place.module, "params_dtype", live.dtype)).to(live.dtype)
+        wanted = table[rows][:, columns].to(place.dtype).to(live.dtype)
         compared.add(place.tensor)
         if differs:
             told_apart.add(place.tensor)
@@ -243,18 +248,22 @@ def _sample(new: Any, old: Any, place: Place) -> tuple[Any, Any, bool]:
     columns = _spread(*place.columns, NUM_COLUMNS)
     if old is None or old.shape != new.shape:
         return rows, columns, False
-    within = slice(*place.columns)
-    differs = new[rows, within] != old[rows, within]
+
+    def difference(where: Any) -> Any:
+        within = slice(*place.columns)
+        return new[where, within].to(place.dtype) != old[where, within].to(place.dtype)
+
+    differs = difference(rows)
     if not differs.any():
         step = max(NUM_ROWS, SEARCH_BYTES // max(1, new[:1].nbytes))
-        searched = slice(place.rows[0], min(place.rows[1], place.rows[0] + step))
-        differs = new[searched, within] != old[searched, within]
+        differs = difference(slice(place.rows[0], min(place.rows[1], place.rows[0] + step)))
         found = differs.any(dim=1).nonzero().flatten()[:NUM_ROWS]
         if not len(found):
             return rows, columns, False
         rows, differs = found + place.rows[0], differs[found]
-    most = differs.sum(dim=0).topk(min(NUM_COLUMNS, differs.shape[1])).indices + place.columns[0]
-    return rows, torch.unique(torch.cat([most, columns[:1], columns[-1:]])), True
+    most = differs.sum(dim=0).topk(len(columns)).indices + place.columns[0]
+    # always as many, so that kernels are prepared for one shape only
+    return rows, torch.cat([most[: len(columns) - 1], columns[-1:]]), True
 
 
 def _spread(start: int, stop: int, count: int) -> Any:

@@ -34,7 +34,7 @@ from wdct_dist.engine.labels import LabelSpeller
 from wdct_dist.engine.protocol import EngineFacts, Response, Swap
 from wdct_dist.engine.render import Renderer
 from wdct_dist.engine.steps import Asker
-from wdct_dist.engine.swap import difference, other_vocabulary, read_build
+from wdct_dist.engine.swap import Build, difference, other_vocabulary, read_build
 from wdct_dist.engine.vllm_facts import facts_of
 from wdct_dist.engine.vllm_failure import cause, with_advice
 from wdct_dist.engine.vllm_request import Params, refusals
@@ -77,6 +77,18 @@ def start_vllm(
 
 
 @dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What an engine has of its checkpoint, beside the weights."""
+
+    directory: Path
+    build: Build
+    tokenizer: Any
+    tokenizer_digest: str
+    asker: Asker
+    facts: EngineFacts
+
+
+@dataclass(frozen=True, slots=True)
 class _Order:
     """A swap that the engine's thread is to make."""
 
@@ -104,10 +116,9 @@ class VllmEngine:
         self._sampling = sampling
         self._prompt_config = prompt
         self._engine_config = engine
-        self._directory = checkpoint.directory
         self._inbox: queue.SimpleQueue[list[Asked] | _Order | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
-        self._open_calls: set[Any] = set()
+        self._open_calls: set[queue.SimpleQueue[Any]] = set()
         self._is_swapping = False
         self._failure: EngineError | None = None
         self._core: Any = None
@@ -132,25 +143,24 @@ class VllmEngine:
         try:
             self._core = llm.llm_engine.engine_core
             self._vllm_config = llm.llm_engine.vllm_config
-            self._build = read_build(checkpoint.directory, allow_pickle=engine.allow_pickle)
-            self._tokenizer = llm.get_tokenizer()
-            self._tokenizer_digest = tokenizer_digest(checkpoint.directory)
-            self._asker, self._facts = self._ready_for(self._tokenizer)
+            build = read_build(checkpoint.directory, allow_pickle=engine.allow_pickle)
+            self._loaded = self._load(checkpoint.directory, build, llm.get_tokenizer(), tokenizer_digest(checkpoint.directory))
         except BaseException:
             self.close()
             raise
 
-    def _ready_for(self, tokenizer: Any) -> tuple[Asker, EngineFacts]:
-        """What asks and what is said of the engine, with a checkpoint's tokenizer. Raises `CheckpointError` for a broken template."""
+    def _load(self, directory: Path, build: Build, tokenizer: Any, digest: str) -> _Loaded:
+        """Raises `CheckpointError` for a chat template that does not work."""
         model_config = self._vllm_config.model_config
         renderer = Renderer(tokenizer, self._prompt_config.format, self._prompt_config)
         speller = LabelSpeller(tokenizer, renderer.encode, model_config.get_vocab_size())
         asker = Asker(tokenizer, renderer, speller, self._sampling, model_config.max_model_len)
-        return asker, facts_of(self._vllm_config, renderer.format.value, self._engine_config.deterministic)
+        facts = facts_of(self._vllm_config, renderer.format.value, self._engine_config.deterministic)
+        return _Loaded(directory, build, tokenizer, digest, asker, facts)
 
     @property
     def facts(self) -> EngineFacts:
-        return self._facts
+        return self._loaded.facts
 
     def answer(self, prompts: Sequence[Prompt], trial: int) -> list[Response]:
         """One response a prompt, in order. Safe to call from several threads at once.
@@ -171,7 +181,7 @@ class VllmEngine:
             for start in range(0, len(prompts), SLICE):
                 asked = []
                 part = prompts[start : start + SLICE]
-                for place, (prompt, planned) in enumerate(zip(part, self._asker.begin(part, trial), strict=True), start):
+                for place, (prompt, planned) in enumerate(zip(part, self._loaded.asker.begin(part, trial), strict=True), start):
                     if isinstance(planned, Response):
                         responses[place] = planned
                     else:
@@ -206,34 +216,32 @@ class VllmEngine:
             self._is_swapping = True
             self._open_calls.add(done)
         try:
-            asker, facts, tokenizer, digest = self._prepare(checkpoint)
-            self._inbox.put(_Order(checkpoint.directory, self._directory, done))
+            loaded = self._prepare(checkpoint.directory)
+            self._inbox.put(_Order(checkpoint.directory, self._loaded.directory, done))
             swapped = self._next(done)
             if isinstance(swapped, EngineError):
                 raise type(swapped)(str(swapped)) from swapped
-            self._asker, self._tokenizer, self._tokenizer_digest = asker, tokenizer, digest
-            self._facts = replace(facts, num_swaps=self._facts.num_swaps + 1)
-            self._directory = checkpoint.directory
+            self._loaded = replace(loaded, facts=replace(loaded.facts, num_swaps=self.facts.num_swaps + 1))
         finally:
             with self._gate:
                 self._open_calls.discard(done)
                 self._is_swapping = False
-        return Swap(self._facts, time.perf_counter() - began - swapped.canary.seconds, swapped.canary)
+        return Swap(self.facts, time.perf_counter() - began - swapped.canary.seconds, swapped.canary)
 
-    def _prepare(self, checkpoint: Checkpoint) -> tuple[Asker, EngineFacts, Any, str]:
-        """All of a swap that leaves the engine as it is: (asker, facts, tokenizer, its digest) for the new checkpoint."""
-        build = read_build(checkpoint.directory, allow_pickle=self._engine_config.allow_pickle)
+    def _prepare(self, directory: Path) -> _Loaded:
+        """All of a swap that leaves the engine as it is."""
         if self._vllm_config.model_config.quantization is not None:
             raise SwapRefused("the engine quantises weights, and a swap of such weights cannot be proven")
-        if why := difference(self._build, build):
+        build = read_build(directory, allow_pickle=self._engine_config.allow_pickle)
+        if why := difference(self._loaded.build, build):
             raise SwapRefused(why)
-        digest = tokenizer_digest(checkpoint.directory)
-        if digest == self._tokenizer_digest:
-            return self._asker, self._facts, self._tokenizer, digest
-        tokenizer = load_tokenizer(self._vllm_config.model_config, checkpoint.directory)
-        if why := other_vocabulary(self._tokenizer, tokenizer):
+        digest = tokenizer_digest(directory)
+        if digest == self._loaded.tokenizer_digest:
+            return replace(self._loaded, directory=directory)
+        tokenizer = load_tokenizer(self._vllm_config.model_config, directory)
+        if why := other_vocabulary(self._loaded.tokenizer, tokenizer):
             raise SwapRefused(why)
-        return *self._ready_for(tokenizer), tokenizer, digest
+        return self._load(directory, build, tokenizer, digest)
 
     def close(self) -> None:
         """Ends vLLM, its processes and its thread. Calls of `answer` that still wait raise `EngineError`."""
@@ -306,11 +314,10 @@ class VllmEngine:
                 if asked is None:
                     return
                 if isinstance(asked, _Order):
-                    waiting.clear()  # nobody waits for these: no call is open
+                    # what is still here belongs to calls that were given up: no call is open
+                    waiting.clear()
                     ready.clear()
-                    while running:
-                        for output in vllm.step():
-                            running.pop(output.request_id, None)
+                    running.clear()
                     self._swap(llm, asked)
                     continue
                 waiting.extend(asked)
@@ -339,6 +346,8 @@ class VllmEngine:
 
     @staticmethod
     def _swap(llm: Any, order: _Order) -> None:
+        while llm.llm_engine.has_unfinished_requests():
+            llm.llm_engine.step()
         try:
             swapped = swap_weights(llm, order.new, order.old)
         except SwapRefused as refused:
