@@ -17,10 +17,10 @@ from typing import Any, Literal
 
 from wdct_dist.checkpoints.weights import weight_files
 
-NUM_ROWS = 32
-"""Rows of a tensor that are compared."""
+NUM_ROWS = 16
+"""Rows of a tensor that are compared. Each is a page to touch in two files."""
 
-NUM_COLUMNS = 16
+NUM_COLUMNS = 8
 """Columns of them; each is a one-hot vector more to multiply."""
 
 SEARCH_BYTES = 4 * 2**20
@@ -151,8 +151,8 @@ def trace(model: Any, files: Files) -> Traced:
             traced.untraced.append(tensor)
         elif id(place.module) not in tied:  # else vLLM does not load the tensor: the layer has the embedding's weights
             traced.places.append(place)
-            if place.kind == "embedding":  # it can give the logits too, itself or through a layer that shares its weights
-                sharing = [place.module, *(head for head in heads if tied.get(id(head)) is place.module)]
+            if place.kind == "embedding":  # it gives the logits too: through a layer that shares its weights, or itself
+                sharing = [head for head in heads if tied.get(id(head)) is place.module] if heads else [place.module]
                 traced.places += [replace(place, kind="linear", module=module) for module in sharing]
     seen = {id(place.module) for place in traced.places}
     traced.untraced += sorted(name for name, module in modules.items() if id(module) not in seen and _computes_with_weights(module))

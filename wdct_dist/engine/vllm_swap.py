@@ -59,12 +59,12 @@ def _prove(llm: Any, new: Path, old: Path) -> tuple[int, int]:
 
 
 def _probe(llm: Any) -> int:
-    """Asks the same prompt of more than a block of the prefix cache every time; how many of its tokens came from there."""
+    """Asks the same prompt, a token longer than a block of the prefix cache, every time; how many of its tokens came from there."""
     from vllm import SamplingParams
 
     config = llm.llm_engine.vllm_config
     vocab_size = config.model_config.get_vocab_size()
-    length = min(2 * config.cache_config.block_size + 1, config.model_config.max_model_len - 1)
+    length = min(config.cache_config.block_size + 1, config.model_config.max_model_len - 1)
     token_ids = [(7 * place + 3) % vocab_size for place in range(length)]
     params = SamplingParams(temperature=0.0, max_tokens=1, detokenize=False, logprob_token_ids=token_ids[:1], flat_logprobs=True)
     llm.llm_engine.add_request(PROBE, {"type": "token", "prompt_token_ids": token_ids}, params)

@@ -36,15 +36,15 @@ class SwapWorker:
 
 
 def renew_output_layer(model: Any) -> None:
-    """Packs embeddings and output layers again.
+    """Packs the output layer again.
 
     On a CPU vLLM packs a copy of the output layer. Where it shares its weights with the embedding no tensor of the checkpoint bears its
     name, so `reload_weights` leaves the old copy (seen with 0.32: 24 of 50 decisions wrong, in silence).
     """
-    from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
     for module in model.modules():
-        if isinstance(module, VocabParallelEmbedding):
+        if isinstance(module, ParallelLMHead):
             module.quant_method.process_weights_after_loading(module)
 
 
