@@ -224,7 +224,8 @@ def _in_layer(module: Any, tensor: str, parameter: str, shape: tuple[int, int], 
         num_live, live_row = sizes[piece], sum(sizes[:piece])
         replicas = getattr(module, "num_kv_head_replicas", 1) if piece else 1
     first_row = _first(module, num_live, num_rows, replicas)
-    width = module.input_size_per_partition if parameter == "weight" else num_columns
+    # a replicated layer has no partitions
+    width = getattr(module, "input_size_per_partition", module.input_size) if parameter == "weight" else num_columns
     first_column = _first(module, width, num_columns, 1)
     if first_row is None or first_column is None or parameter not in ("weight", "bias"):
         return None
