@@ -53,6 +53,10 @@ class EngineError(WdctError):
     """An engine that did not start, or died, or gave something that is not an answer."""
 
 
+class SwapRefused(EngineError):
+    """A live engine cannot take a checkpoint in place of its own; it is as it was, and a fresh engine may well take it."""
+
+
 class StorageError(WdctError):
     """The run directory's store refused to write or read."""
 

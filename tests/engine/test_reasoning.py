@@ -74,7 +74,7 @@ def prompts(tmp_path_factory):
 
 def tapped(engine, prompts, trial=0) -> list[Case]:
     """The engine's answers, and the generations on the way to each."""
-    begin, seen = engine._asker.begin, []
+    begin, seen = engine._loaded.asker.begin, []
 
     def follow(steps):
         taken = []
@@ -94,11 +94,11 @@ def tapped(engine, prompts, trial=0) -> list[Case]:
 
         return forward()
 
-    engine._asker.begin = lambda *arguments: [follow(steps) for steps in begin(*arguments)]
+    engine._loaded.asker.begin = lambda *arguments: [follow(steps) for steps in begin(*arguments)]
     try:
         responses = engine.answer(prompts, trial)
     finally:
-        engine._asker.begin = begin
+        engine._loaded.asker.begin = begin
     return [Case(*case) for case in zip(prompts, responses, seen, strict=True)]
 
 

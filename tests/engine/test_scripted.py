@@ -203,6 +203,28 @@ def test_a_checkpoint_can_fail_to_start(start):
     assert start("whole-7b", fail_start="broken").answer([], 0) == []
 
 
+def test_another_checkpoint_is_taken_as_a_fresh_engine_would(start, prompts, make_checkpoint):
+    engine = start("one", "1" * 64)
+    before = engine.answer(prompts, 0)
+    swap = engine.swap(make_checkpoint("other", "2" * 64))
+    assert swap.facts == engine.facts
+    assert swap.facts.num_swaps == 1
+    assert engine.answer(prompts, 0) == start("other", "2" * 64).answer(prompts, 0)
+    engine.swap(make_checkpoint("one", "1" * 64))
+    assert engine.answer(prompts, 0) == before
+
+
+@pytest.mark.parametrize("action", ["start", "swap"])
+def test_a_swap_can_break_the_engine(action, start, prompts, make_checkpoint):
+    engine = start("one", **{f"fail_{action}": "broken"})
+    with pytest.raises(EngineError, match=rf"does not {action} for broken-7b: .*engine\.scripted\.fail_{action}"):
+        engine.swap(make_checkpoint("broken-7b"))
+    with pytest.raises(EngineError, match="closed"):
+        engine.answer(prompts, 0)
+    with pytest.raises(EngineError, match="closed"):
+        engine.swap(make_checkpoint("one"))
+
+
 KILLED = """
 from pathlib import Path
 from wdct_dist.checkpoints.types import Checkpoint

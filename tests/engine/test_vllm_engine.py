@@ -209,7 +209,7 @@ def test_a_prompt_that_fills_the_model_to_the_last_token_is_answered(engine, ren
 
 
 def test_a_request_that_vllm_refuses_is_an_error_and_the_engine_goes_on(engine, make_prompt, ask, monkeypatch):
-    monkeypatch.setattr(engine._asker, "_max_model_len", 10**6)
+    monkeypatch.setattr(engine._loaded.asker, "_max_model_len", 10**6)
     error, after = engine.answer([make_prompt("word " * 400), ask()[0]], 0)
     assert "maximum" in error.error
     assert after.error is None

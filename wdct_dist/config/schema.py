@@ -65,6 +65,11 @@ class Dtype(Enum):
     float16 = "float16"
 
 
+class Reuse(Enum):
+    swap = "swap"
+    restart = "restart"
+
+
 class ScriptedBias(Enum):
     none = "none"
     first = "first"
@@ -158,6 +163,8 @@ class ScriptedConfig:
     """Prompts whose text contains this are answered with an error."""
     fail_start: str | None = None
     """Checkpoints whose name contains this do not start."""
+    fail_swap: str | None = None
+    """Checkpoints whose name contains this break the live engine that takes them."""
 
 
 @dataclass
@@ -272,6 +279,8 @@ class DispatchConfig:
     """Times in a row that an engine may die without finishing a unit before its place is given up."""
     store_retry_s: float = 60.0
     """How long a failing run directory's store is tried again."""
+    reuse: Reuse = Reuse.swap
+    """`swap`: a live engine takes the next checkpoint of its architecture, and proves that it did; `restart`: a fresh engine each."""
     ray_address: str | None = None
     """Cluster to join (`auto` or an address). Empty: RAY_ADDRESS where set, else a local Ray that ends with the run."""
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from wdct_dist.dispatch.faults import reason, root_cause
 from wdct_dist.dispatch.progress import Progress
 from wdct_dist.dispatch.rates import FEWEST_PROMPTS, Rate
 from wdct_dist.dispatch.worker import UnitReport
-from wdct_dist.engine.protocol import EngineFacts
+from wdct_dist.engine.protocol import EngineFacts, Swap
+from wdct_dist.errors import SwapRefused
 from wdct_dist.tables.events import EventLog
 from wdct_dist.tables.manifest import write_manifest
 from wdct_dist.tables.shards import Shard, ShardKey
@@ -86,6 +89,23 @@ class Journal:
         for note in facts.notes:
             self.events.add("engine note", engine=engine, checkpoint=checkpoint_id, note=note)
 
+    def engine_swapped(self, engine: int, checkpoint_id: str, swap: Swap, seconds: float) -> None:
+        """A live engine has another checkpoint. `seconds`: all of it, as the driver saw it."""
+        proof = {} if swap.canary is None else {"canary": "passed"} | {f"canary_{key}": value for key, value in asdict(swap.canary).items()}
+        self.events.add(
+            "engine swapped",
+            engine=engine,
+            checkpoint=checkpoint_id,
+            seconds=round(seconds, 3),
+            load_s=round(swap.load_s, 3),
+            **{key: round(value, 3) if isinstance(value, float) else value for key, value in proof.items()},
+        )
+
+    def swap_failed(self, engine: int, checkpoint_id: str, error: BaseException) -> None:
+        """A live engine did not take another checkpoint: it refused, and was as it was, or it broke. A fresh one is tried."""
+        event = "swap refused" if isinstance(root_cause(error), SwapRefused) else "swap failed"
+        self.say(event, engine=engine, checkpoint=checkpoint_id, reason=reason(error))
+
     @property
     def rate(self) -> Rate | None:
         """Prompts a second of one engine, from its start to its last unit; None where too few were answered to tell."""
@@ -115,5 +135,5 @@ class Journal:
         self.events.flush()
 
 
-LOUD = {"shard damaged", "engine lost", "start failed", "checkpoint failed", "place given up", "stopping"}
+LOUD = {"shard damaged", "engine lost", "swap failed", "start failed", "checkpoint failed", "place given up", "stopping"}
 """Events that are also said on the progress display."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from wdct_dist.config.schema import Reuse
 from wdct_dist.dispatch.faults import Fault, classify, reason
 from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
@@ -23,9 +24,11 @@ def run_locally(scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Jou
             if action is None:
                 break
             if isinstance(action, Load):
-                if worker is not None:
+                spec = specs[action.checkpoint_id]
+                if worker is not None and not _swap(worker, spec, scheduler, journal):
                     worker.close()
-                worker = _start(action.checkpoint_id, specs[action.checkpoint_id], scheduler, journal)
+                    worker = None
+                worker = worker or _start(action.checkpoint_id, spec, scheduler, journal)
                 interrupts.when_requested = None if worker is None else worker.stop
                 continue
             try:
@@ -39,6 +42,9 @@ def run_locally(scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Jou
                     raise
                 journal.say("engine lost", engine=0, reason=reason(error))
                 scheduler.lost(0, reason(error))
+                if worker is not None:
+                    worker.close()
+                    worker = None
                 continue
             scheduler.done(0, action.unit)
             journal.unit_done(0, report)
@@ -48,6 +54,22 @@ def run_locally(scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Jou
         interrupts.when_requested = None
         if worker is not None:
             worker.close()
+
+
+def _swap(worker: Worker, spec: WorkerSpec, scheduler: Scheduler, journal: Journal) -> bool:
+    """Whether the live engine has taken the checkpoint; where not, a fresh one is to be tried."""
+    began = time.monotonic()
+    checkpoint_id = spec.checkpoint.checkpoint_id
+    if spec.config.dispatch.reuse is Reuse.restart:
+        return False
+    try:
+        swap = worker.swap(spec)
+    except Exception as error:
+        journal.swap_failed(0, checkpoint_id, error)
+        return False
+    scheduler.started(checkpoint_id)
+    journal.engine_swapped(0, checkpoint_id, swap, time.monotonic() - began)
+    return True
 
 
 def _start(checkpoint_id: str, spec: WorkerSpec, scheduler: Scheduler, journal: Journal) -> Worker | None:

@@ -14,14 +14,14 @@ from typing import Any
 
 import ray
 
-from wdct_dist.config.schema import Config, DispatchConfig, EngineKind
+from wdct_dist.config.schema import Config, DispatchConfig, EngineKind, Reuse
 from wdct_dist.dispatch.faults import Fault, classify, reason, root_cause
 from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
 from wdct_dist.dispatch.plan import Unit
 from wdct_dist.dispatch.scheduler import Load, Record, Scheduler
 from wdct_dist.dispatch.worker import UnitReport, Worker, WorkerSpec
-from wdct_dist.engine.protocol import EngineFacts
+from wdct_dist.engine.protocol import EngineFacts, Swap
 from wdct_dist.errors import ConfigError, EngineError
 
 POLL_S = 0.5
@@ -137,6 +137,9 @@ class _Engine:
     checkpoint_id: str
     asked_at: float
     starting: Any | None
+    """The call that loads the checkpoint; nothing else is asked until it is over."""
+    is_live: bool = False
+    """It has had a checkpoint: the next one is a swap."""
     running: dict[Any, Unit] = field(default_factory=dict)
 
 
@@ -196,6 +199,15 @@ class RayDriver:
             engine.running[call if call is not None else engine.actor.run.remote(action.unit)] = action.unit
 
     def _load(self, place: int, checkpoint_id: str) -> None:
+        engine, spec = self._engines.get(place), self._specs[checkpoint_id]
+        if engine is None or not engine.is_live or spec.config.dispatch.reuse is Reuse.restart:
+            self._start(place, checkpoint_id)
+            return
+        engine.checkpoint_id, engine.asked_at = checkpoint_id, time.monotonic()
+        engine.starting = engine.actor.swap.remote(spec)
+        self._journal.say("engine swapping", engine=place, checkpoint=checkpoint_id)
+
+    def _start(self, place: int, checkpoint_id: str) -> None:
         self._discard(place)
         engine = self._host(place, checkpoint_id)
         engine.starting = engine.actor.start.remote()
@@ -237,15 +249,24 @@ class RayDriver:
 
     def _record_start(self, place: int, engine: _Engine, call: Any) -> None:
         try:
-            facts: EngineFacts = ray.get(call)
+            loaded: EngineFacts | Swap = ray.get(call)
         except Exception as error:
-            self._start_failed(place, engine, error)
+            self._load_failed(place, engine, error)
             return
-        engine.starting = None
+        engine.starting, engine.is_live = None, True
         self._scheduler.started(engine.checkpoint_id)
-        self._journal.engine_started(place, engine.checkpoint_id, facts, time.monotonic() - engine.asked_at)
+        seconds = time.monotonic() - engine.asked_at
+        if isinstance(loaded, Swap):
+            self._journal.engine_swapped(place, engine.checkpoint_id, loaded, seconds)
+        else:
+            self._journal.engine_started(place, engine.checkpoint_id, loaded, seconds)
 
-    def _start_failed(self, place: int, engine: _Engine, error: Exception) -> None:
+    def _load_failed(self, place: int, engine: _Engine, error: Exception) -> None:
+        if engine.is_live:
+            # whatever it was: only where a fresh engine fails too it is the checkpoint's fault
+            self._journal.swap_failed(place, engine.checkpoint_id, error)
+            self._start(place, engine.checkpoint_id)
+            return
         fault, why = classify(error, starting=True), reason(error)
         self._discard(place)
         if fault not in (Fault.checkpoint, Fault.engine_lost):
@@ -259,7 +280,7 @@ class RayDriver:
         for place, engine in list(self._engines.items()):
             limit = self._specs[engine.checkpoint_id].config.engine.start_timeout_s
             if engine.starting is not None and time.monotonic() - engine.asked_at > limit:
-                self._start_failed(place, engine, EngineError(f"not ready after engine.start_timeout_s = {limit:g}"))
+                self._load_failed(place, engine, EngineError(f"not ready after engine.start_timeout_s = {limit:g}"))
 
     def _record_unit(self, place: int, engine: _Engine, call: Any) -> None:
         unit = engine.running.pop(call)

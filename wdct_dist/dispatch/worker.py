@@ -16,8 +16,9 @@ from wdct_dist.config.schema import Config, EngineKind
 from wdct_dist.dispatch.plan import Unit
 from wdct_dist.engine.build import build_engine
 from wdct_dist.engine.endpoint_limits import spent_before
-from wdct_dist.engine.protocol import Engine, EngineFacts, Response, Stoppable, Stopped
-from wdct_dist.errors import StorageError
+from wdct_dist.engine.protocol import Engine, EngineFacts, Response, Stoppable, Stopped, Swap
+from wdct_dist.engine.swap import can_swap
+from wdct_dist.errors import StorageError, SwapRefused
 from wdct_dist.tables.prompts_file import PromptReader
 from wdct_dist.tables.rows import answers_table
 from wdct_dist.tables.shards import Shard, encode
@@ -55,7 +56,7 @@ class UnitReport:
 
 
 class Worker:
-    """Hosts one engine with one checkpoint. `run` may be called from several threads at once."""
+    """Hosts one engine, with one checkpoint at a time. `run` may be called from several threads at once."""
 
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec = spec
@@ -66,6 +67,16 @@ class Worker:
         """Starts the engine; raises `EngineError` or `CheckpointError` where it does not start."""
         self._engine = build_engine(self._spec.checkpoint, self._spec.config, self._spent())
         return self._engine.facts
+
+    def swap(self, spec: WorkerSpec) -> Swap:
+        """Has the live engine take another checkpoint; no unit may be under way. Whatever it raises, only a fresh engine goes on."""
+        assert self._engine is not None, "swap before start"
+        verdict = can_swap(self._spec.checkpoint, spec.checkpoint)
+        if not verdict.possible:
+            raise SwapRefused(verdict.reason)
+        swap = self._engine.swap(spec.checkpoint)
+        self._spec = spec
+        return swap
 
     def run(self, unit: Unit) -> UnitReport:
         """Answers the unit's prompts and writes its shard."""

@@ -21,8 +21,8 @@ from wdct_dist.engine.endpoint_key import api_key
 from wdct_dist.engine.endpoint_limits import Budget, Usage, budget_limits
 from wdct_dist.engine.endpoint_replies import Reply
 from wdct_dist.engine.endpoint_steps import Asker, Form, Turn
-from wdct_dist.engine.protocol import EngineFacts, Response, Stopped
-from wdct_dist.errors import BadInput, CheckpointError, EngineError
+from wdct_dist.engine.protocol import EngineFacts, Response, Stopped, Swap
+from wdct_dist.errors import BadInput, CheckpointError, EngineError, SwapRefused
 from wdct_dist.prompts.types import Message, Prompt
 
 PATHS = {EndpointApi.chat: "chat/completions", EndpointApi.completions: "completions"}
@@ -118,6 +118,10 @@ class EndpointEngine:
         if None in answered:
             raise Stopped(self._client.halted or "the engine was stopped", answered)
         return [response for response in answered if response is not None]
+
+    def swap(self, checkpoint: Checkpoint) -> Swap:
+        """Refuses: another model has a client, a probe and a budget of its own, and starting those costs one request."""
+        raise SwapRefused("a model behind an API is asked by an engine of its own")
 
     def stop(self, reason: str) -> None:
         """Asks nothing more; calls of `answer` raise `Stopped` as soon as the requests under way have ended."""

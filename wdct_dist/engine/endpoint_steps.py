@@ -26,7 +26,7 @@ from wdct_dist.engine.thinking import THINK, scan, stop_in
 from wdct_dist.errors import ConfigError, EngineError
 from wdct_dist.ids import stable_hash
 from wdct_dist.prompts.option_lines import read_option_lines
-from wdct_dist.prompts.parse import parse_reply
+from wdct_dist.prompts.parse.verdict import parse_reply
 from wdct_dist.prompts.permute import by_option
 from wdct_dist.prompts.types import Message, Prompt
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.prompts.types import Prompt
 
 
@@ -49,6 +50,30 @@ class EngineFacts:
     max_model_len: int | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    num_swaps: int = 0
+    """How often its checkpoint was changed since it was started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """What proved that a swapped engine computes with the weights of its new checkpoint."""
+
+    num_tensors: int
+    """Tensors of the checkpoint that were compared with what the engine computes."""
+    num_told_apart: int
+    """Of these, compared where the old and the new weights differ: had they stayed the old ones, it would have been seen."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """A live engine has taken another checkpoint."""
+
+    facts: EngineFacts
+    load_s: float
+    """Weights, tokenizer and prefix cache."""
+    canary: Canary | None
+    """None where there are no weights."""
 
 
 class Stopped(Exception):
@@ -81,6 +106,13 @@ class Engine(Protocol):
         """One response a prompt, in order. A prompt that cannot be answered has `error`; an engine that is broken raises.
 
         An engine whose answers are paid for may raise `Stopped` with those that it has.
+        """
+        ...
+
+    def swap(self, checkpoint: Checkpoint) -> Swap:
+        """Takes another checkpoint in place of its own; no call of `answer` may be open.
+
+        Raises `SwapRefused` where it cannot, and is as it was. After any other error the engine is broken.
         """
         ...
 

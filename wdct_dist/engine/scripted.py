@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from wdct_dist import __version__
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import SamplingConfig, ScriptedBias, ScriptedConfig
-from wdct_dist.engine.protocol import EngineFacts, Response
+from wdct_dist.engine.protocol import EngineFacts, Response, Swap
 from wdct_dist.engine.slot import filled, first_turn, label_said, slot_place
 from wdct_dist.errors import EngineError
 from wdct_dist.prompts.permute import by_option
@@ -40,16 +40,13 @@ class ScriptedEngine:
 
     def __init__(self, checkpoint: Checkpoint, settings: ScriptedConfig, sampling: SamplingConfig) -> None:
         """Raises `EngineError` for a checkpoint that `fail_start` names."""
-        if settings.fail_start is not None and settings.fail_start in checkpoint.checkpoint_id:
-            raise EngineError(
-                f"the scripted engine does not start for {checkpoint.checkpoint_id}: its name contains "
-                f"engine.scripted.fail_start ({settings.fail_start!r})."
-            )
+        _refuse_named(checkpoint, "start", settings.fail_start)
         self._settings = settings
         self._sampling = sampling
         self._checkpoint = checkpoint
         self._busy = threading.Lock()
         self._closed = threading.Event()
+        self._num_swaps = 0
 
     @property
     def facts(self) -> EngineFacts:
@@ -65,6 +62,7 @@ class ScriptedEngine:
                 "delay_s": self._settings.delay_s,
             },
             notes=("pseudo-answers: no model was run",),
+            num_swaps=self._num_swaps,
         )
 
     def answer(self, prompts: Sequence[Prompt], trial: int) -> list[Response]:
@@ -73,6 +71,21 @@ class ScriptedEngine:
             if self._closed.wait(self._settings.delay_s * len(prompts)):
                 raise EngineError("the scripted engine is closed.")
             return self._answer(prompts, trial) if prompts else []
+
+    def swap(self, checkpoint: Checkpoint) -> Swap:
+        """Takes any checkpoint. Raises `EngineError` for one that `fail_swap` or `fail_start` names, and is then closed."""
+        with self._busy:
+            if self._closed.is_set():
+                raise EngineError("the scripted engine is closed.")
+            try:
+                _refuse_named(checkpoint, "start", self._settings.fail_start)
+                _refuse_named(checkpoint, "swap", self._settings.fail_swap)
+            except EngineError:
+                self.close()
+                raise
+            self._checkpoint = checkpoint
+            self._num_swaps += 1
+        return Swap(self.facts, load_s=0.0, canary=None)
 
     def close(self) -> None:
         self._closed.set()
@@ -150,6 +163,14 @@ class ScriptedEngine:
         logprobs, mass = _label_logprobs(seeds, num_labels, self._settings)
         chosen = np.argmax(logprobs, axis=1).tolist()
         return _Drawn(logprobs.tolist(), mass.tolist(), chosen, seed_bytes, [digest.hexdigest() for digest in digests])
+
+
+def _refuse_named(checkpoint: Checkpoint, action: str, named: str | None) -> None:
+    if named is not None and named in checkpoint.checkpoint_id:
+        raise EngineError(
+            f"the scripted engine does not {action} for {checkpoint.checkpoint_id}: its name contains "
+            f"engine.scripted.fail_{action} ({named!r})."
+        )
 
 
 @dataclass(frozen=True, slots=True)

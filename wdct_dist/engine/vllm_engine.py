@@ -8,6 +8,7 @@ arrival, so that several calls share its batches and it never drains between the
     asked.py          a prompt's way through the engine
     vllm_start.py     vLLM's arguments, its warm-up and its end
     vllm_request.py   a request in vLLM's words
+    vllm_swap.py      another checkpoint in the live engine
     vllm_facts.py     what runs
     vllm_failure.py   why it failed
 """
@@ -18,23 +19,28 @@ import itertools
 import queue
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from wdct_dist.checkpoints.digest import tokenizer_digest
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import EngineConfig, PromptConfig, SamplingConfig
 from wdct_dist.engine.asked import Answers, Asked, Request
 from wdct_dist.engine.labels import LabelSpeller
-from wdct_dist.engine.protocol import EngineFacts, Response
+from wdct_dist.engine.protocol import EngineFacts, Response, Swap
 from wdct_dist.engine.render import Renderer
 from wdct_dist.engine.steps import Asker
+from wdct_dist.engine.swap import Build, difference, other_vocabulary, read_build
 from wdct_dist.engine.vllm_facts import facts_of
 from wdct_dist.engine.vllm_failure import cause, with_advice
 from wdct_dist.engine.vllm_request import Params, refusals
-from wdct_dist.engine.vllm_start import build_llm, end, warm_up
-from wdct_dist.errors import ConfigError, EngineError
+from wdct_dist.engine.vllm_start import build_llm, end, load_tokenizer, warm_up
+from wdct_dist.engine.vllm_swap import SwappedWeights, swap_weights
+from wdct_dist.errors import ConfigError, EngineError, SwapRefused
 from wdct_dist.prompts.types import Prompt
 
 SLICE = 256
@@ -46,8 +52,10 @@ AHEAD = 256
 LOOK_S = 1.0
 """How often those who wait look whether vLLM's processes are still there."""
 
-RESERVED = frozenset({"model", "tokenizer", "skip_tokenizer_init", "runner", "logprobs_mode"})
-"""What `engine.extra` may not set: it would change what is evaluated, or what a logprob is."""
+RESERVED = frozenset({"model", "tokenizer", "skip_tokenizer_init", "runner", "logprobs_mode", "worker_extension_cls"})
+"""What `engine.extra` may not set: it would change what is evaluated, or what a logprob is, or take our place in vLLM's workers."""
+
+Awaited = TypeVar("Awaited")
 
 _PROCESS_HAS_ENGINE = threading.Lock()
 """vLLM keeps process groups and its forward context in globals: a process has one engine at a time."""
@@ -68,6 +76,27 @@ def start_vllm(
     return VllmEngine(checkpoint, engine, prompt, sampling, tensor_parallel_size)
 
 
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What an engine has of its checkpoint, beside the weights."""
+
+    directory: Path
+    build: Build
+    tokenizer: Any
+    tokenizer_digest: str
+    asker: Asker
+    facts: EngineFacts
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """A swap that the engine's thread is to make."""
+
+    new: Path
+    old: Path
+    done: queue.SimpleQueue[SwappedWeights | EngineError]
+
+
 class VllmEngine:
     """One checkpoint in vLLM, ready to answer. Made by `start_vllm`."""
 
@@ -84,9 +113,13 @@ class VllmEngine:
         if not _PROCESS_HAS_ENGINE.acquire(blocking=False):
             raise EngineError("this process already has a vLLM engine and can have one at a time; close that one first.")
         self._params = Params(sampling)
-        self._inbox: queue.SimpleQueue[list[Asked] | None] = queue.SimpleQueue()
+        self._sampling = sampling
+        self._prompt_config = prompt
+        self._engine_config = engine
+        self._inbox: queue.SimpleQueue[list[Asked] | _Order | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
-        self._open_calls: set[Answers] = set()
+        self._open_calls: set[queue.SimpleQueue[Any]] = set()
+        self._is_swapping = False
         self._failure: EngineError | None = None
         self._core: Any = None
 
@@ -109,20 +142,25 @@ class VllmEngine:
             raise EngineError(f"the engine for {checkpoint.checkpoint_id} did not start: {llm}") from llm
         try:
             self._core = llm.llm_engine.engine_core
-            vllm_config = llm.llm_engine.vllm_config
-            model_config = vllm_config.model_config
-            tokenizer = llm.get_tokenizer()
-            renderer = Renderer(tokenizer, prompt.format, prompt)
-            speller = LabelSpeller(tokenizer, renderer.encode, model_config.get_vocab_size())
-            self._asker = Asker(tokenizer, renderer, speller, sampling, model_config.max_model_len)
-            self._facts = facts_of(vllm_config, renderer.format.value, engine.deterministic)
+            self._vllm_config = llm.llm_engine.vllm_config
+            build = read_build(checkpoint.directory, allow_pickle=engine.allow_pickle)
+            self._loaded = self._load(checkpoint.directory, build, llm.get_tokenizer(), tokenizer_digest(checkpoint.directory))
         except BaseException:
             self.close()
             raise
 
+    def _load(self, directory: Path, build: Build, tokenizer: Any, digest: str) -> _Loaded:
+        """Raises `CheckpointError` for a chat template that does not work."""
+        model_config = self._vllm_config.model_config
+        renderer = Renderer(tokenizer, self._prompt_config.format, self._prompt_config)
+        speller = LabelSpeller(tokenizer, renderer.encode, model_config.get_vocab_size())
+        asker = Asker(tokenizer, renderer, speller, self._sampling, model_config.max_model_len)
+        facts = facts_of(self._vllm_config, renderer.format.value, self._engine_config.deterministic)
+        return _Loaded(directory, build, tokenizer, digest, asker, facts)
+
     @property
     def facts(self) -> EngineFacts:
-        return self._facts
+        return self._loaded.facts
 
     def answer(self, prompts: Sequence[Prompt], trial: int) -> list[Response]:
         """One response a prompt, in order. Safe to call from several threads at once.
@@ -134,6 +172,8 @@ class VllmEngine:
         with self._gate:
             if self._failure is not None:
                 raise EngineError(str(self._failure)) from self._failure
+            if self._is_swapping:
+                raise EngineError("the engine is changing its checkpoint; ask it when `swap` has returned.")
             self._open_calls.add(answers)
         try:
             responses: dict[int, Response] = {}
@@ -141,7 +181,7 @@ class VllmEngine:
             for start in range(0, len(prompts), SLICE):
                 asked = []
                 part = prompts[start : start + SLICE]
-                for place, (prompt, planned) in enumerate(zip(part, self._asker.begin(part, trial), strict=True), start):
+                for place, (prompt, planned) in enumerate(zip(part, self._loaded.asker.begin(part, trial), strict=True), start):
                     if isinstance(planned, Response):
                         responses[place] = planned
                     else:
@@ -159,6 +199,50 @@ class VllmEngine:
                 self._open_calls.discard(answers)
         return [responses[place] for place in range(len(prompts))]
 
+    def swap(self, checkpoint: Checkpoint) -> Swap:
+        """Takes another checkpoint in place of its own: weights, tokenizer, chat template; proven before it returns.
+
+        Raises `SwapRefused` where the engine cannot take it or could not prove that it has (it then is as it was), `CheckpointError` for
+        files that are not whole or a chat template that does not work (likewise). After any other error, an `EngineError`, the
+        engine is broken.
+        """
+        began = time.perf_counter()
+        done: queue.SimpleQueue[SwappedWeights | EngineError] = queue.SimpleQueue()
+        with self._gate:
+            if self._failure is not None:
+                raise EngineError(str(self._failure)) from self._failure
+            if self._open_calls:
+                raise SwapRefused("a call of `answer` or `swap` still waits for the engine.")
+            self._is_swapping = True
+            self._open_calls.add(done)
+        try:
+            loaded = self._prepare(checkpoint.directory)
+            self._inbox.put(_Order(checkpoint.directory, self._loaded.directory, done))
+            swapped = self._next(done)
+            if isinstance(swapped, EngineError):
+                raise type(swapped)(str(swapped)) from swapped
+            self._loaded = replace(loaded, facts=replace(loaded.facts, num_swaps=self.facts.num_swaps + 1))
+        finally:
+            with self._gate:
+                self._open_calls.discard(done)
+                self._is_swapping = False
+        return Swap(self.facts, time.perf_counter() - began - swapped.canary.seconds, swapped.canary)
+
+    def _prepare(self, directory: Path) -> _Loaded:
+        """All of a swap that leaves the engine as it is."""
+        if self._vllm_config.model_config.quantization is not None:
+            raise SwapRefused("the engine quantises weights, and a swap of such weights cannot be proven")
+        build = read_build(directory, allow_pickle=self._engine_config.allow_pickle)
+        if why := difference(self._loaded.build, build):
+            raise SwapRefused(why)
+        digest = tokenizer_digest(directory)
+        if digest == self._loaded.tokenizer_digest:
+            return replace(self._loaded, directory=directory)
+        tokenizer = load_tokenizer(self._vllm_config.model_config, directory)
+        if why := other_vocabulary(self._loaded.tokenizer, tokenizer):
+            raise SwapRefused(why)
+        return self._load(directory, build, tokenizer, digest)
+
     def close(self) -> None:
         """Ends vLLM, its processes and its thread. Calls of `answer` that still wait raise `EngineError`."""
         self._inbox.put(None)
@@ -167,7 +251,7 @@ class VllmEngine:
             self._wake_from_death()
         self._core = None
 
-    def _next(self, answers: Answers) -> tuple[int, Response] | EngineError:
+    def _next(self, answers: queue.SimpleQueue[Awaited]) -> Awaited:
         while True:
             try:
                 return answers.get(timeout=LOOK_S)
@@ -202,7 +286,7 @@ class VllmEngine:
             failure = EngineError("the engine is closed.")
             try:
                 started.put(llm)
-                self._serve(llm.llm_engine)
+                self._serve(llm)
             except BaseException as error:
                 failure = EngineError(f"the engine broke: {with_advice(cause(error, error_log))}")
                 failure.__cause__ = error
@@ -213,8 +297,9 @@ class VllmEngine:
             end(llm)
             _PROCESS_HAS_ENGINE.release()
 
-    def _serve(self, vllm: Any) -> None:
+    def _serve(self, llm: Any) -> None:
         """The engine's life: takes prompts, feeds vLLM, hands over its outputs; until it is closed. What vLLM raises ends it."""
+        vllm = llm.llm_engine
         scheduler = vllm.vllm_config.scheduler_config
         most_running = scheduler.max_num_seqs + AHEAD
         has_priorities = scheduler.policy == "priority"
@@ -228,6 +313,13 @@ class VllmEngine:
                 asked = self._inbox.get()
                 if asked is None:
                     return
+                if isinstance(asked, _Order):
+                    # what is still here belongs to calls that were given up: no call is open
+                    waiting.clear()
+                    ready.clear()
+                    running.clear()
+                    self._swap(llm, asked)
+                    continue
                 waiting.extend(asked)
             while len(running) < most_running and (ready or waiting):
                 if not ready:
@@ -251,3 +343,14 @@ class VllmEngine:
                     if output.finished:
                         request = running.pop(output.request_id)
                         ready.extend(request.asked.take(request.number, output))
+
+    @staticmethod
+    def _swap(llm: Any, order: _Order) -> None:
+        while llm.llm_engine.has_unfinished_requests():
+            llm.llm_engine.step()
+        try:
+            swapped = swap_weights(llm, order.new, order.old)
+        except SwapRefused as refused:
+            order.done.put(refused)
+        else:
+            order.done.put(swapped)

@@ -42,6 +42,7 @@ def build_llm(checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_size
         # what goes on comes before what begins
         "scheduling_policy": "priority",
         "disable_log_stats": True,
+        "worker_extension_cls": "wdct_dist.engine.vllm_worker.SwapWorker",
         "use_tqdm_on_load": False,
     }
     # Prefix caching is left to vLLM, which has it on wherever the model can have it.
@@ -66,6 +67,18 @@ def build_llm(checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_size
         from vllm import LLM
 
         return LLM(**arguments)
+
+
+def load_tokenizer(model_config: Any, directory: Path) -> Any:
+    """The tokenizer of another checkpoint, as vLLM would load it for a fresh engine; not from vLLM's cache, which goes by the path."""
+    from vllm.tokenizers import get_tokenizer
+
+    return get_tokenizer(
+        str(directory),
+        tokenizer_mode=model_config.tokenizer_mode,
+        trust_remote_code=model_config.trust_remote_code,
+        runner_type=model_config.runner_type,
+    )
 
 
 def has_batch_invariance() -> bool:

