@@ -103,7 +103,7 @@ def test_paraphrases_are_asked_under_their_number_and_items_without_are_left_out
     half = make_item("half", paraphrases={"word": (question("w1"),)})
     skipped = SkipTally()
     prompts = prompts_of([both, half], *PLAIN, "augment.paraphrases=[1]", skipped=skipped)
-    assert [(prompt.item_id, prompt.messages[0].content.split("\n")[0]) for prompt in prompts] == [("both", "w1"), ("both", "d1")]
+    assert [(prompt.item_id, prompt.messages[0].content.split("\n")[2]) for prompt in prompts] == [("both", "w1"), ("both", "d1")]
     assert [line.partition(": ")[2] for line in skipped.lines()] == ["1 items left out: no paraphrase 1 of both questions in en"]
 
 
@@ -115,7 +115,7 @@ def test_paraphrases_that_a_model_wrote_come_behind_the_items_own(
         {("one", "word", "en"): {1: question("never"), 2: question("w2")}, ("one", "deed", "en"): {1: question("d1"), 2: question("d2")}}
     )
     prompts = prompts_of([item], *PLAIN, "augment.paraphrases=[1,2]", written=written)
-    assert [prompt.messages[0].content.split("\n")[0] for prompt in prompts] == ["own", "d1", "w2", "d2"]
+    assert [prompt.messages[0].content.split("\n")[2] for prompt in prompts] == ["own", "d1", "w2", "d2"]
 
 
 def test_written_paraphrases_make_up_for_those_that_a_translation_lacks(
@@ -124,7 +124,7 @@ def test_written_paraphrases_make_up_for_those_that_a_translation_lacks(
     item = bundled[0]
     written = Paraphrases({(item.item_id, side, "zh"): {1: question(f"改写{side}")} for side in ("word", "deed")})  # type: ignore[misc]
     prompts = prompts_of([item], *PLAIN, "augment.paraphrases=[1]", "data.languages=[zh]", written=written)
-    assert [prompt.messages[0].content.split("\n")[0] for prompt in prompts] == ["改写word", "改写deed"]
+    assert [prompt.messages[0].content.split("\n")[2] for prompt in prompts] == ["改写word", "改写deed"]
 
 
 def test_the_bundled_items_have_two_paraphrases_of_everything(prompts_of: Callable[..., list[Prompt]], bundled: list[Item]) -> None:

@@ -42,7 +42,7 @@ def test_a_model_that_repeats_its_label_agrees_with_itself_one_time_in_k(
     prompts = prompts_of([make_item(num_options=num_options)], "variants=[joint]")
     shown_first = Counter()
     for prompt in (prompt for prompt in prompts if prompt.side == "deed"):
-        lines = prompt.messages[0].content.splitlines()[1 : 1 + num_options]
+        lines = prompt.messages[0].content.splitlines()[-num_options:]
         for place, line in enumerate(lines):
             shown_first[line.endswith(str(prompt.permutation[place]))] += 1
     assert shown_first[True] * num_options == shown_first.total()
