@@ -204,15 +204,20 @@ def _presets(layers: Sequence[DictConfig]) -> list[DictConfig]:
     """The presets of the values that the last layer to give one gives; a value that is none is left for the merge to refuse."""
     found = []
     for key, by_value in PRESETS.items():
-        given = [value for layer in layers if (value := _given(as_mapping(layer), key)) is not None]
+        given = [value for layer in layers if (value := _given(as_mapping(layer), key)) is not _ABSENT]
         found.append(OmegaConf.create(dict(by_value.get(str(given[-1]), {})) if given else {}))
     return found
 
 
+_ABSENT = object()
+
+
 def _given(layer: Any, key: str) -> Any:
-    """What a layer gives at a dotted key, or None."""
+    """What a layer gives at a dotted key (null takes a preset back), or `_ABSENT`."""
     for part in key.split("."):
-        layer = layer.get(part) if isinstance(layer, Mapping) else None
+        if not isinstance(layer, Mapping) or part not in layer:
+            return _ABSENT
+        layer = layer[part]
     return layer
 
 
