@@ -13,7 +13,7 @@ reasoning is a finished reply, and the cue a further turn of the user's.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wdct_dist.config.schema import EndpointApi, SamplingConfig
@@ -43,7 +43,8 @@ class Turn:
     max_tokens: int
     stop: tuple[str, ...] = ()
     seed: int | None = None
-    num_characters: int = field(default=0)
+    num_characters: int = 0
+    """Of all that is sent: what its tokens are estimated by."""
 
 
 Steps = Generator[Turn, Reply, Response]

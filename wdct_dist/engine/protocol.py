@@ -19,7 +19,7 @@ class Response:
     option_logprobs: tuple[float, ...] | None = None
     """Natural log, by option index (permutation undone), from the full-vocabulary softmax, summed over spellings."""
     label_mass: float | None = None
-    """Probability that fell on any label, 0 to 1."""
+    """Probability that fell on any label, 0 to 1; behind an API, that was seen to."""
     text: str | None = None
     reasoning: str | None = None
     rendered_digest: str | None = None
