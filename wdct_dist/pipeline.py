@@ -184,6 +184,7 @@ def prepare(store: Store, config: Config, items: ItemSelection, record: dict[str
     record["prompts"] = {
         "count": index.num_prompts,
         "digest": index.digest,
+        "variants": [[one.variant, one.start, one.stop] for one in index.variants],
         "sha256": {name: store.sha256(name) for name in PREPARED},
         "left_out": skipped.lines(),
     }

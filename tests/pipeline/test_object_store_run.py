@@ -17,7 +17,7 @@ import pytest
 
 from wdct_dist.cli.main import main
 from wdct_dist.tables.arrow_file import read_table
-from wdct_dist.tables.events import read_events
+from wdct_dist.tables.events import EventLog, read_events
 from wdct_dist.tables.storage import Store
 
 CONFIG = """
@@ -106,6 +106,19 @@ def test_a_run_in_a_bucket_can_be_read_by_its_uri(command: str, run: Run, capsys
     assert run.evaluate() == 0
     assert main([command, run.uri]) == 0
     assert "some/run" in capsys.readouterr().out
+
+
+def test_a_run_in_a_bucket_is_taken_to_run_until_its_log_is_closed(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.evaluate() == 0
+    run.store.delete(run.store.names("answers")[0])
+    capsys.readouterr()
+    assert main(["status", run.uri]) == 0
+    assert "not running, incomplete" in capsys.readouterr().out
+    log = EventLog(run.store)
+    log.add("plan", prompts=1)
+    log.flush()
+    assert main(["status", run.uri]) == 0
+    assert "running, or killed" in capsys.readouterr().out
 
 
 def test_a_bucket_that_holds_something_else_is_refused(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
