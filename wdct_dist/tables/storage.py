@@ -157,7 +157,8 @@ class Store:
 
     def changed_ns(self, name: str) -> int:
         """When the file `name` was last written, in nanoseconds since the epoch; 0 where there is none."""
-        return int(self._fs.get_file_info(self.path(name)).mtime_ns or 0)
+        info = self._patiently("looked for", name, lambda: self._fs.get_file_info(self.path(name)))
+        return int(info.mtime_ns or 0)
 
     def sha256(self, name: str) -> str:
         """SHA-256 of the file `name`, read in pieces; kept where it is an object, since it will be opened."""
@@ -179,7 +180,8 @@ class Store:
     def names_below(self, folder: str, ending: str) -> list[str]:
         """The files in `folder` and all folders below it whose names end so, by relative name, sorted; files under way left out."""
         selector = fs.FileSelector(self.path(folder), allow_not_found=True, recursive=True)
-        found = [info for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File and info.base_name.endswith(ending)]
+        infos = self._patiently("listed", folder, lambda: self._fs.get_file_info(selector))
+        found = [info for info in infos if info.type == fs.FileType.File and info.base_name.endswith(ending)]
         root = len(self.path("")) + 1
         return sorted(info.path[root:] for info in found if not info.base_name.startswith(TEMPORARY))
 
