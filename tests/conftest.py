@@ -1,10 +1,11 @@
-"""Fixtures that start real things: the small model, item files, a scratch cache."""
+"""Fixtures that start real things: the small model, item files, an object store."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -49,3 +50,55 @@ def api() -> Callable[..., AbstractContextManager[Any]]:
     spec.loader.exec_module(module)
     running: Callable[..., AbstractContextManager[Any]] = module.running
     return running
+
+
+class S3Server:
+    """An S3 server on this machine, over HTTP, which can be stopped and started again with what it holds."""
+
+    def __init__(self) -> None:
+        from moto.server import ThreadedMotoServer
+
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        self._server.start()
+        self.address = f"127.0.0.1:{self._server.get_host_and_port()[1]}"
+
+    def uri(self, path: str) -> str:
+        """The URI of `bucket/key` on this server, with everything that a client has to know but for the keys."""
+        return f"s3://{path}?endpoint_override={self.address}&scheme=http&region=us-east-1"
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def start(self) -> None:
+        self._server._port = int(self.address.rpartition(":")[2])
+        self._server.start()
+
+
+@pytest.fixture(scope="session")
+def s3_process() -> Iterator[S3Server]:
+    pytest.importorskip("moto", reason="moto is not installed (the extra `test` brings it)")
+    import logging
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3_server(s3_process: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """A running S3 server, with keys for it in the environment; `s3_bucket` makes a bucket."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return s3_process
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3Server) -> str:
+    """The name of a new, empty bucket."""
+    from pyarrow import fs
+
+    bucket = f"bucket-{uuid.uuid4().hex[:8]}"
+    fs.FileSystem.from_uri(f"{s3_server.uri(bucket)}&allow_bucket_creation=true")[0].create_dir(bucket)
+    return bucket

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import polars as pl
-
 from wdct_dist.config.schema import Config
 from wdct_dist.errors import Incomplete
 from wdct_dist.items.types import Item, Question
@@ -18,6 +16,7 @@ from wdct_dist.prompts import paraphrase
 from wdct_dist.prompts.paraphrase import Paraphrases, Written
 from wdct_dist.prompts.types import Prompt
 from wdct_dist.tables import prompts_file
+from wdct_dist.tables.arrow_file import read_table
 from wdct_dist.tables.prompts_file import PromptIndex
 from wdct_dist.tables.storage import Store
 
@@ -38,10 +37,10 @@ def write_paraphrases(store: Store, config: Config, items: Iterable[Item], ask: 
     if found is not None:
         return found
     held = {item.item_id: item for item in items}
-    texts = _answered(Store(f"{store.uri}/paraphrase/write"), list(paraphrase.paraphrase_prompts(held.values(), config)), ask)
+    texts = _answered(store.child("paraphrase/write"), list(paraphrase.paraphrase_prompts(held.values(), config)), ask)
     written = [paraphrase.read_reply(prompt, row["text"] or "", _original(held, prompt)) for prompt, row in texts]
     asked = [paraphrase.check_prompts(one, _original(held, one), held[one.item_id].domain, config) for one in written]
-    answers = iter(_answered(Store(f"{store.uri}/paraphrase/check"), [prompt for prompts in asked for prompt in prompts], ask))
+    answers = iter(_answered(store.child("paraphrase/check"), [prompt for prompts in asked for prompt in prompts], ask))
     lines = [
         paraphrase.to_line(paraphrase.checked(one, _original(held, one), [next(answers)[1]["option_logprobs"] for _ in prompts]))
         for one, prompts in zip(written, asked, strict=True)
@@ -64,8 +63,12 @@ def _answered(store: Store, prompts: list[Prompt], ask: Ask) -> list[tuple[Promp
     # by variant, so that units are whole shards: where variants alternate, a unit is one prompt, and is decoded alone
     index = prompts_file.write_prompts(store, sorted(prompts, key=lambda prompt: prompt.variant))
     ask(store, index)
-    rows = pl.scan_ipc(store.path("answers/*.arrow")).select("prompt_id", "trial", "text", "option_logprobs").collect()
-    by_id = {row["prompt_id"]: row for row in rows.filter(pl.col("trial") == 0).iter_rows(named=True)}
+    by_id = {
+        row["prompt_id"]: row
+        for name in store.names("answers")
+        for row in read_table(store, name).select(["prompt_id", "trial", "text", "option_logprobs"]).to_pylist()
+        if row["trial"] == 0
+    }
     missing = [prompt.prompt_id for prompt in prompts if prompt.prompt_id not in by_id]
     if missing:
         raise Incomplete(f"{store.uri}: {len(missing)} of {len(prompts)} prompts have no answer; give the command again.")

@@ -184,6 +184,7 @@ def prepare(store: Store, config: Config, items: ItemSelection, record: dict[str
     record["prompts"] = {
         "count": index.num_prompts,
         "digest": index.digest,
+        "variants": [[one.variant, one.start, one.stop] for one in index.variants],
         "sha256": {name: store.sha256(name) for name in PREPARED},
         "left_out": skipped.lines(),
     }
@@ -203,7 +204,7 @@ def ask(store: Store, config: Config, checkpoints: Sequence[Checkpoint], index: 
 def repeat_for_noise(store: Store, config: Config, checkpoints: Sequence[Checkpoint], index: PromptIndex) -> None:
     """The A/A repeats of `metrics.noise_repeats`: the same prompts in another order and other shards, in RUN/noise/<n>."""
     for number in range(1, config.metrics.noise_repeats + 1):
-        again = Store(f"{store.uri}/noise/{number}")
+        again = store.child(f"noise/{number}")
         again.make_root()
         shuffled = prompts_file.write_shuffled(store, index, again, seed=number)
         size = max(1, config.dispatch.shard_size * 2 // (2 + number))

@@ -6,17 +6,18 @@ The manifest is rewritten at most every few seconds: it can be rebuilt from the 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from wdct_dist.dispatch.faults import reason, root_cause
+from wdct_dist.dispatch.plan import Unit
 from wdct_dist.dispatch.progress import Progress
 from wdct_dist.dispatch.rates import FEWEST_PROMPTS, Rate
 from wdct_dist.dispatch.worker import UnitReport
 from wdct_dist.engine.protocol import EngineFacts, Swap
 from wdct_dist.errors import SwapRefused
-from wdct_dist.tables.events import EventLog
+from wdct_dist.tables.events import CLOSED, EventLog
 from wdct_dist.tables.manifest import write_manifest
 from wdct_dist.tables.shards import Shard, ShardKey
 from wdct_dist.tables.storage import Store
@@ -29,6 +30,8 @@ class Journal:
 
     def __init__(self, store: Store, completed: Mapping[str, Shard], progress: Progress) -> None:
         self.events = EventLog(store)
+        self.watch: Callable[[str, Mapping[str, Any]], None] | None = None
+        """Told every event as it happens, with its facts."""
         self.num_errors = 0
         self.num_prompts = 0
         self._busy: dict[int, tuple[float, float, int]] = {}
@@ -53,18 +56,25 @@ class Journal:
         del self._shards[name]
         self._store.delete(name)
 
+    def unit_given(self, engine: int, unit: Unit) -> None:
+        self._add(
+            "unit given", engine=engine, checkpoint=unit.checkpoint_id, variant=unit.variant, shard=unit.shard_name, rows=unit.num_prompts
+        )
+
     def unit_done(self, engine: int, report: UnitReport) -> None:
         rows = sum(shard.rows for shard in report.shards)
         self._shards |= {shard.name: shard for shard in report.shards}
         self.num_errors += report.num_errors
         self.num_prompts += rows
         for shard in report.shards if report.stopped is not None else ():
-            self.events.add("part of a unit done", engine=engine, shard=shard.name, rows=shard.rows, sha256=shard.sha256)
+            self._add("part of a unit done", engine=engine, shard=shard.name, rows=shard.rows, sha256=shard.sha256)
         if report.stopped is None:
             [shard] = report.shards
-            self.events.add(
+            self._add(
                 "unit done",
                 engine=engine,
+                checkpoint=report.unit.checkpoint_id,
+                variant=report.unit.variant,
                 shard=shard.name,
                 rows=shard.rows,
                 sha256=shard.sha256,
@@ -85,14 +95,14 @@ class Journal:
         self._seconds_to_start = seconds
         self._progress.begin()
         self._busy[engine] = (time.monotonic(), time.monotonic(), 0)
-        self.events.add("engine started", engine=engine, checkpoint=checkpoint_id, seconds=round(seconds, 3))
+        self._add("engine started", engine=engine, checkpoint=checkpoint_id, seconds=round(seconds, 3))
         for note in facts.notes:
-            self.events.add("engine note", engine=engine, checkpoint=checkpoint_id, note=note)
+            self._add("engine note", engine=engine, checkpoint=checkpoint_id, note=note)
 
     def engine_swapped(self, engine: int, checkpoint_id: str, swap: Swap, seconds: float) -> None:
         """A live engine has another checkpoint. `seconds`: all of it, as the driver saw it."""
         proof = {} if swap.canary is None else {"canary": "passed"} | {f"canary_{key}": value for key, value in asdict(swap.canary).items()}
-        self.events.add(
+        self._add(
             "engine swapped",
             engine=engine,
             checkpoint=checkpoint_id,
@@ -115,7 +125,7 @@ class Journal:
 
     def say(self, event: str, **facts: Any) -> None:
         """An event, and a line for whoever watches where it is one that they should know of."""
-        self.events.add(event, **facts)
+        self._add(event, **facts)
         if event in LOUD:
             detail = ", ".join(f"{key} {value}" for key, value in facts.items())
             self._progress.say(f"{event}: {detail}")
@@ -126,12 +136,18 @@ class Journal:
             self._stopping = True
             self.say("stopping", on=reason, after="the units in flight; a second signal ends at once")
 
+    def _add(self, event: str, **facts: Any) -> None:
+        self.events.add(event, **facts)
+        if self.watch is not None:
+            self.watch(event, facts)
+
     def write_manifest(self) -> None:
         write_manifest(self._store, self._shards.values())
         self._written_at = time.monotonic()
 
     def close(self) -> None:
         self.write_manifest()
+        self._add(CLOSED)
         self.events.flush()
 
 

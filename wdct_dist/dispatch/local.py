@@ -31,6 +31,7 @@ def run_locally(scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Jou
                 worker = worker or _start(action.checkpoint_id, spec, scheduler, journal)
                 interrupts.when_requested = None if worker is None else worker.stop
                 continue
+            journal.unit_given(0, action.unit)
             try:
                 if isinstance(action, Record):
                     report = (worker or Worker(specs[action.unit.checkpoint_id])).record(action.unit, action.error)

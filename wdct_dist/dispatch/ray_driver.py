@@ -19,6 +19,7 @@ from wdct_dist.dispatch.faults import Fault, classify, reason, root_cause
 from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
 from wdct_dist.dispatch.plan import Unit
+from wdct_dist.dispatch.ray_metrics import RayMetrics
 from wdct_dist.dispatch.scheduler import Load, Record, Scheduler
 from wdct_dist.dispatch.worker import UnitReport, Worker, WorkerSpec
 from wdct_dist.engine.protocol import EngineFacts, Swap
@@ -51,8 +52,14 @@ def run_on_ray(scheduler: Scheduler, config: Config, specs: dict[str, WorkerSpec
     with cluster(config.dispatch):
         pool = size_pool(config.dispatch, config.engine.kind, scheduler.num_pending)
         scheduler.set_places(pool.num_engines)
+        journal.watch = RayMetrics(run_name(config.run_dir))
         journal.say("pool", engines=pool.num_engines, cpus=pool.cpus, gpus=pool.gpus)
         RayDriver(scheduler, pool, specs, journal, interrupts).run()
+
+
+def run_name(run_dir: str) -> str:
+    """The last part of a run's path or URI, without what a URI may hold of addresses and keys."""
+    return run_dir.partition("?")[0].rstrip("/").rpartition("/")[2]
 
 
 @contextlib.contextmanager
@@ -196,6 +203,7 @@ class RayDriver:
                 # a prompt to record as an error, and no engine in this place: any worker can write, none need load a model
                 engine = self._host(place, action.unit.checkpoint_id)
             call = engine.actor.record.remote(action.unit, action.error) if isinstance(action, Record) else None
+            self._journal.unit_given(place, action.unit)
             engine.running[call if call is not None else engine.actor.run.remote(action.unit)] = action.unit
 
     def _load(self, place: int, checkpoint_id: str) -> None:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TypeVar
 
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import Config, EngineKind
@@ -18,14 +17,12 @@ from wdct_dist.engine.build import build_engine
 from wdct_dist.engine.endpoint_limits import spent_before
 from wdct_dist.engine.protocol import Engine, EngineFacts, Response, Stoppable, Stopped, Swap
 from wdct_dist.engine.swap import can_swap
-from wdct_dist.errors import StorageError, SwapRefused
+from wdct_dist.errors import SwapRefused
 from wdct_dist.tables.prompts_file import PromptReader
 from wdct_dist.tables.rows import answers_table
 from wdct_dist.tables.shards import Shard, encode
-from wdct_dist.tables.storage import Store, is_full
+from wdct_dist.tables.storage import Store
 from wdct_dist.tables.usage import tokens_used
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ class Worker:
 
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec = spec
-        self._store = Store(spec.run_uri)
+        self._store = Store(spec.run_uri, spec.config.dispatch.store_retry_s)
         self._engine: Engine | None = None
 
     def start(self) -> EngineFacts:
@@ -82,7 +79,7 @@ class Worker:
         """Answers the unit's prompts and writes its shard."""
         assert self._engine is not None, "run before start"
         began = time.perf_counter()
-        prompts = self._retrying(lambda: self._prompts().read(unit.start, unit.stop))
+        prompts = self._prompts().read(unit.start, unit.stop)
         try:
             responses = self._engine.answer(prompts, unit.trial)
         except Stopped as stopped:
@@ -97,7 +94,7 @@ class Worker:
     def record(self, unit: Unit, error: str) -> UnitReport:
         """Writes the unit's shard with `error` in every row: prompts that no engine survives."""
         began = time.perf_counter()
-        prompts = self._retrying(lambda: self._prompts().read(unit.start, unit.stop))
+        prompts = self._prompts().read(unit.start, unit.stop)
         return self._write(unit, [Response(prompt.prompt_id, unit.trial, error=error) for prompt in prompts], began)
 
     def close(self) -> None:
@@ -114,7 +111,7 @@ class Worker:
         endpoint = config.engine.endpoint
         if config.engine.kind is not EngineKind.endpoint or (endpoint.budget_tokens is None and endpoint.budget_money is None):
             return {}
-        return spent_before(endpoint, self._retrying(lambda: tokens_used(Store(config.run_dir))))
+        return spent_before(endpoint, tokens_used(Store(config.run_dir, config.dispatch.store_retry_s)))
 
     def _write(self, unit: Unit, responses: Sequence[Response | None], began: float, stopped: str | None = None) -> UnitReport:
         """Writes what there is of a unit: its shard, or a shard for each stretch of prompts that have a response."""
@@ -140,18 +137,5 @@ class Worker:
         table = answers_table(unit.checkpoint_id, unit.digest, [response for response in responses if response is not None])
         engine = asdict(self._engine.facts) if self._engine is not None else {}
         data, sha256 = encode(table, {**self._spec.facts, "engine": engine, "unit": asdict(unit)})
-        self._retrying(lambda: self._store.write(unit.shard_name, data))
+        self._store.write(unit.shard_name, data)
         return Shard(unit.shard_name, table.num_rows, sha256)
-
-    def _retrying(self, action: Callable[[], Result]) -> Result:
-        """Tries again while a store fails, for `dispatch.store_retry_s`; a full disk is not tried again."""
-        deadline = time.monotonic() + self._spec.config.dispatch.store_retry_s
-        pause = 0.2
-        while True:
-            try:
-                return action()
-            except StorageError as error:
-                if is_full(error) or time.monotonic() + pause > deadline:
-                    raise
-                time.sleep(pause)
-                pause = min(pause * 2, 10.0)

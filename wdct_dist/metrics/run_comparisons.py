@@ -66,7 +66,7 @@ def repeat_panels(store: Store, digests: Mapping[str, str]) -> list[Panel]:
     """The A/A repeats that have answers, `noise/1`, `noise/2` … inside the run, without a gap; see `noise`."""
     panels: list[Panel] = []
     while True:
-        repeat = Store(f"{store.uri}/noise/{len(panels) + 1}")
+        repeat = store.child(f"noise/{len(panels) + 1}")
         try:
             answers = answers_of(repeat, digests)
         except RunDirError:

@@ -12,6 +12,9 @@ from wdct_dist.tables.storage import Store
 NAME = "events.jsonl"
 UPLOAD_EVERY_S = 10.0
 
+CLOSED = "closed"
+"""The last event of a session that ended by itself, well or not; a killed one has none."""
+
 
 class EventLog:
     """Appends events. On an object store, which cannot append, the whole log is put again every few seconds."""

@@ -90,7 +90,7 @@ def _place(shard: Shard) -> tuple[str, int, int]:
 
 def _examine(store: Store, name: str, listed: Shard | None) -> Shard | str:
     try:
-        data = store.read(name)
+        data = store.read(name, keep=True)  # what is whole is scored later
         if listed is None:
             return verify(name, data)
         if listed.sha256 != hashlib.sha256(data).hexdigest():

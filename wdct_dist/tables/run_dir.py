@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from wdct_dist.config.load import differences, from_yaml, to_yaml
@@ -35,21 +34,25 @@ def open_run(config: Config) -> Store:
                 + "\n".join(f"  {line}" for line in changed)
                 + "\nGive these settings as they were to go on, or another run_dir to start anew."
             )
-    elif store.local is not None and store.local.is_dir() and (foreign := _foreign(store.local)):
+    elif store.local is not None and store.local.exists() and not store.local.is_dir():
+        raise RunDirError(f"run_dir: {config.run_dir} is a file; choose a directory with run_dir=….")
+    elif foreign := _foreign(store):
         raise RunDirError(
             f"run_dir: {config.run_dir} is not empty and not a run (it has no {CONFIG}, but {foreign}); choose a new directory with "
             "run_dir=…."
         )
-    elif store.local is not None and store.local.exists() and not store.local.is_dir():
-        raise RunDirError(f"run_dir: {config.run_dir} is a file; choose a directory with run_dir=….")
     store.make_root()
+    # only now: a store that never worked is a mistake to be told at once
+    store.retry_s = config.dispatch.store_retry_s
     return store
 
 
-def _foreign(folder: Path) -> str | None:
-    """The name of something in `folder` that a run which got no further than its prompts does not leave; None where there is none."""
+def _foreign(store: Store) -> str | None:
+    """The name of something in the root that a run which got no further than its prompts does not leave; None where there is none."""
     ours = {LOCK, PROVENANCE, "items.arrow", "prompts.arrow", "paraphrase", "paraphrases.jsonl"}
-    for entry in sorted(folder.iterdir()):
+    if store.local is None:
+        return next((name for name in store.names("") if name not in ours), None)
+    for entry in sorted(store.local.iterdir()) if store.local.is_dir() else ():
         empty_folder = entry.name in ("answers", "scores") and entry.is_dir() and not any(entry.iterdir())
         if entry.name not in ours and not entry.name.startswith(TEMPORARY) and not empty_folder:
             return entry.name
@@ -80,7 +83,10 @@ def read_config(store: Store) -> Config:
 
 @contextlib.contextmanager
 def locked(store: Store) -> Iterator[None]:
-    """Holds a local run directory for one driver; the lock ends with the process, however it ends."""
+    """Holds a local run directory for one driver; the lock ends with the process, however it ends.
+
+    An object store has no such lock: two drivers there do the same work twice, and write the same shards.
+    """
     if store.local is None:
         yield
         return

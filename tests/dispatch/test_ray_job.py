@@ -1,0 +1,195 @@
+"""`ray job submit` on a real head node with its job server: followed, stopped, submitted again, its metrics read by HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+run_dir: {run}
+data: {{limit: 24}}
+checkpoints: [alpha, beta]
+engine: {{kind: scripted, scripted: {{delay_s: 0.1}}}}
+dispatch: {{shard_size: 8}}
+metrics: {{bootstrap_resamples: 10}}
+"""
+NUM_PROMPTS = 224
+KEYS = ["checkpoint_id", "prompt_id", "trial"]
+WDCT = f"{sys.executable} -m wdct_dist"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        find_spec("aiohttp_cors") is None, reason="ray[default], which has the job server, is not installed (the extra `test` brings it)"
+    ),
+]
+
+
+class Head:
+    """A head node with dashboard, job server and metrics, on ports of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        names = ("port", "dashboard-port", "dashboard-agent-listen-port", "metrics-export-port", "ray-client-server-port")
+        ports = dict(zip(names, free_ports(len(names)), strict=True))
+        self.ray = str(Path(sys.executable).with_name("ray"))
+        self.server = f"http://127.0.0.1:{ports['dashboard-port']}"
+        self.metrics_url = f"http://127.0.0.1:{ports['metrics-export-port']}/metrics"
+        self.env = {
+            **os.environ,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
+            "RAY_metrics_report_interval_ms": "1000",
+        }
+        command = [self.ray, "start", "--head", "--block", "--num-cpus=2", "--include-dashboard=true", "--disable-usage-stats"]
+        command += [f"--{name}={port}" for name, port in ports.items()]
+        self.log = folder / "head.log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(command, env=self.env, stdout=log, stderr=log, start_new_session=True)
+
+    def job(self, command: str, *arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+        words = [self.ray, "job", command, "--address", self.server, *arguments]
+        return subprocess.run(words, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s)
+
+    def submit(self, name: str, entrypoint: str, *options: str) -> subprocess.CompletedProcess[str]:
+        environment = str(ROOT / "cluster" / "runtime_env.yaml")
+        return self.job("submit", "--submission-id", name, "--runtime-env", environment, *options, "--", *entrypoint.split())
+
+    def get(self, path: str) -> Any:
+        request = urllib.request.Request(self.server + path, headers={"Authorization": f"Bearer {self.env['RAY_AUTH_TOKEN']}"})
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            return json.load(reply)
+
+    def metrics(self) -> dict[str, float]:
+        """Our metrics, by name and by the labels that we gave them; those of one name and labels added up."""
+        found: dict[str, float] = {}
+        with urllib.request.urlopen(self.metrics_url, timeout=10) as reply:
+            for line in reply.read().decode().splitlines():
+                if (sample := re.fullmatch(r"(ray_wdct_\w+)\{(.*)\} (\S+)", line)) is None:
+                    continue
+                labels = re.findall(r'\b(run|checkpoint|variant|event)="([^"]*)"', sample[2])
+                name = ",".join([sample[1], *(f"{key}={value}" for key, value in sorted(labels))])
+                found[name] = found.get(name, 0.0) + float(sample[3])
+        return found
+
+    def stop(self) -> None:
+        # its own process only: `ray stop` would end every cluster on this machine
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def wait_for(what: Callable[[], Any], timeout_s: float = 60) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (found := what()):
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.3)
+    return found
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    head = Head(tmp_path_factory.mktemp("head"))
+
+    def serves() -> bool:
+        try:
+            return bool(head.get("/api/version"))
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    try:
+        wait_for(serves, 120)
+        yield head
+    finally:
+        head.stop()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "tonight.yaml"
+    path.write_text(CONFIG.format(run=tmp_path / "tonight"))
+    return path
+
+
+def engines() -> list[str]:
+    names = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [name for name in names if "ray::Worker" in name]
+
+
+def test_a_job_is_followed_stopped_and_submitted_again(head: Head, config: Path) -> None:
+    run = config.parent / "tonight"
+    before = set(engines())
+    # the shell outlives the signal to say how `wdct` ended; Ray keeps no exit code of a job that was stopped
+    script = config.parent / "job.sh"
+    script.write_text(f"trap '' TERM\n{WDCT} evaluate {config}\necho exit code $?\n")
+    submitted = head.submit("first", f"sh {script}", "--no-wait")
+    assert submitted.returncode == 0, submitted.stdout + submitted.stderr
+    wait_for(lambda: len(list(run.glob("answers/*.arrow"))) >= 3)
+    exported = wait_for(lambda: {name: value for name, value in head.metrics().items() if name.startswith("ray_wdct_prompts_total")})
+    assert set(exported) == {"ray_wdct_prompts_total,checkpoint=alpha,run=tonight,variant=direct"}
+    assert 8 <= min(exported.values()) <= NUM_PROMPTS
+    stopped = head.job("stop", "first")
+    assert "was stopped" in stopped.stdout + stopped.stderr
+    assert head.get("/api/jobs/first")["status"] == "STOPPED"
+    log = head.job("logs", "first").stdout
+    assert f"0 of {NUM_PROMPTS} prompts (0 %)" in log
+    assert "stopped by SIGTERM; what is done is safe, the same command goes on from here" in log
+    assert "exit code 3" in log
+    assert "\x1b" not in "".join(line for line in log.splitlines() if "prompts (" in line)
+    wait_for(lambda: set(engines()) <= before)
+    shards = {path: path.stat().st_mtime_ns for path in run.glob("answers/*.arrow")}
+
+    again = head.submit("second", f"{WDCT} evaluate {config} engine.scripted.delay_s=0")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert head.get("/api/jobs/second")["status"] == "SUCCEEDED"
+    assert f"{NUM_PROMPTS} of {NUM_PROMPTS} prompts done" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in shards} == shards
+    answers = pl.scan_ipc(str(run / "answers" / "*.arrow")).select(KEYS).collect()
+    assert answers.height == NUM_PROMPTS
+    assert answers.is_unique().all()
+
+
+def test_a_job_has_failed_where_the_exit_code_is_not_0(head: Head, config: Path) -> None:
+    result = head.submit("third", f"{WDCT} evaluate {config} engine.scripted.delay_s=0 engine.scripted.fail_start=beta")
+    assert result.returncode != 0
+    told = head.get("/api/jobs/third")
+    assert (told["status"], told["driver_exit_code"]) == ("FAILED", 3)
+    assert "checkpoint beta failed" in told["message"]
+
+
+def test_every_metric_of_the_dashboard_is_exported(head: Head, config: Path) -> None:
+    result = head.submit("fourth", f"{WDCT} evaluate {config} engine.scripted.delay_s=0.05 engine.scripted.error_on=the", "--no-wait")
+    assert result.returncode == 0, result.stdout + result.stderr
+    board = json.loads((ROOT / "cluster" / "grafana.json").read_text())
+    asked = {name for panel in board["panels"] for target in panel["targets"] for name in re.findall(r"ray_wdct_\w+", target["expr"])}
+    assert len(asked) >= 6
+    asked.remove("ray_wdct_cached_tokens_total")  # a scripted engine caches nothing, and Ray exports no counter that is still 0
+    wait_for(lambda: asked <= {name.partition(",")[0] for name in head.metrics()})
+    head.job("stop", "fourth")
