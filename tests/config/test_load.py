@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from wdct_dist.config.load import FREE_ON_RESUME, as_plain, differences, from_yaml, load_config, to_yaml, value_of
+from wdct_dist.config.load import FREE_ON_RESUME, as_plain, differences, from_yaml, load_config, to_yaml
+from wdct_dist.config.rules import value_of
 from wdct_dist.config.schema import Config, Dtype, EngineKind
 
 ROOT = Path(__file__).parents[2]

@@ -1,7 +1,7 @@
 """Every knob on one screen. Each field is explained right under it.
 
 Plain dataclasses for OmegaConf's structured mode: an unknown key or a wrong type is an error. Ranges and combinations
-are checked in `load.py`.
+are checked in `rules.py`.
 """
 
 from __future__ import annotations
