@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import shutil
@@ -159,22 +160,25 @@ def test_a_store_that_goes_on_failing_ends_the_unit_with_its_reason(worker: Call
     assert 0.15 < time.monotonic() - began < 5
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def tiny_files() -> Iterator[None]:
-    """The kernel refuses files over 1 KiB, as a full disk would."""
+    """The kernel refuses files over 1 KiB, as a full disk would. Of the whole process, so that nothing else may write meanwhile: pytest's
+    own output can be such a file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_is_not_tried_again(worker: Callable[..., Worker], store: Store, tiny_files: None) -> None:
+def test_a_full_disk_is_not_tried_again(worker: Callable[..., Worker], store: Store) -> None:
     one = worker(store_retry_s=600.0)
     one.start()
     began = time.monotonic()
-    with pytest.raises(StorageError, match="no space left on the device"):
+    with pytest.raises(StorageError, match="no space left on the device"), tiny_files():
         one.run(unit(0, 64))
     assert time.monotonic() - began < 5
     assert store.names("answers") == []
