@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
+import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -102,3 +105,24 @@ def s3_bucket(s3_server: S3Server) -> str:
     bucket = f"bucket-{uuid.uuid4().hex[:8]}"
     fs.FileSystem.from_uri(f"{s3_server.uri(bucket)}&allow_bucket_creation=true")[0].create_dir(bucket)
     return bucket
+
+
+@contextlib.contextmanager
+def _files_up_to(size_bytes: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.fixture
+def files_up_to() -> Callable[[int], AbstractContextManager[None]]:
+    """While entered, the kernel refuses files over so many bytes, as a full disk would.
+
+    The limit is the whole process's, and pytest's own output can be such a file: enter it around the write alone.
+    """
+    return _files_up_to

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import resource
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -160,25 +158,11 @@ def test_a_store_that_goes_on_failing_ends_the_unit_with_its_reason(worker: Call
     assert 0.15 < time.monotonic() - began < 5
 
 
-@contextlib.contextmanager
-def tiny_files() -> Iterator[None]:
-    """The kernel refuses files over 1 KiB, as a full disk would. Of the whole process, so that nothing else may write meanwhile: pytest's
-    own output can be such a file."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
-
-
-def test_a_full_disk_is_not_tried_again(worker: Callable[..., Worker], store: Store) -> None:
+def test_a_full_disk_is_not_tried_again(worker: Callable[..., Worker], store: Store, files_up_to: Callable[[int], Any]) -> None:
     one = worker(store_retry_s=600.0)
     one.start()
     began = time.monotonic()
-    with pytest.raises(StorageError, match="no space left on the device"), tiny_files():
+    with pytest.raises(StorageError, match="no space left on the device"), files_up_to(1024):
         one.run(unit(0, 64))
     assert time.monotonic() - began < 5
     assert store.names("answers") == []

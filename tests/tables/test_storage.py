@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import resource
-import signal
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,17 +20,6 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-@pytest.fixture
-def small_files() -> Iterator[None]:
-    """The kernel refuses files over 64 KiB, as a full disk would."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
 def test_what_is_written_is_read_back_and_listed(store: Store) -> None:
     store.write("answers/b.arrow", b"two")
     store.write("answers/a.arrow", b"one")
@@ -39,17 +27,17 @@ def test_what_is_written_is_read_back_and_listed(store: Store) -> None:
     assert store.read("answers/a.arrow") == b"one"
 
 
-def test_a_refused_write_leaves_the_old_file_and_no_rest(store: Store, small_files: None) -> None:
+def test_a_refused_write_leaves_the_old_file_and_no_rest(store: Store, files_up_to: Callable[[int], Any]) -> None:
     store.write("answers/a.arrow", b"old")
-    with pytest.raises(StorageError, match="no space left"):
+    with pytest.raises(StorageError, match="no space left"), files_up_to(65536):
         store.write("answers/a.arrow", b"x" * 100_000)
     assert store.read("answers/a.arrow") == b"old"
     assert store.local is not None
     assert list(store.local.rglob(f"{TEMPORARY}*")) == []
 
 
-def test_a_refused_stream_leaves_nothing(store: Store, small_files: None) -> None:
-    with pytest.raises(StorageError) as caught, store.writing("prompts.arrow") as stream:
+def test_a_refused_stream_leaves_nothing(store: Store, files_up_to: Callable[[int], Any]) -> None:
+    with pytest.raises(StorageError) as caught, files_up_to(65536), store.writing("prompts.arrow") as stream:
         stream.write(b"x" * 100_000)
     assert is_full(caught.value)
     assert store.names("") == []
