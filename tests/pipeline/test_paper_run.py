@@ -91,6 +91,8 @@ def test_cs_and_pcs_on_all_published_items_are_those_of_an_independent_script(
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")  # of vLLM and torch
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(("prompt_format", "trials"), [("chat", 1), ("plain", 2)])
 def test_cs_and_pcs_of_a_real_model_are_those_of_an_independent_script(
     small_model: Path, evaluate: Callable[..., Path], prompt_format: str, trials: int
