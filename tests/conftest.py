@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import signal
+import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -56,36 +57,45 @@ def api() -> Callable[..., AbstractContextManager[Any]]:
 
 
 class S3Server:
-    """An S3 server on this machine, over HTTP, which can be stopped and started again with what it holds."""
+    """An S3 server in a process of its own, over HTTP, which can be stopped and started again with what it holds."""
 
     def __init__(self) -> None:
-        from moto.server import ThreadedMotoServer
+        self._process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests" / "s3_server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.address = f"127.0.0.1:{int(self._answer())}"
 
-        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        self._server.start()
-        self.address = f"127.0.0.1:{self._server.get_host_and_port()[1]}"
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def _tell(self, command: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{command}\n")
+        self._process.stdin.flush()
+        assert self._answer() == "done"
 
     def uri(self, path: str) -> str:
         """The URI of `bucket/key` on this server, with everything that a client has to know but for the keys."""
         return f"s3://{path}?endpoint_override={self.address}&scheme=http&region=us-east-1"
 
     def stop(self) -> None:
-        self._server.stop()
+        self._tell("stop")
 
     def start(self) -> None:
-        self._server._port = int(self.address.rpartition(":")[2])
-        self._server.start()
+        self._tell("start")
+
+    def end(self) -> None:
+        self._process.communicate()
 
 
 @pytest.fixture(scope="session")
 def s3_process() -> Iterator[S3Server]:
-    pytest.importorskip("moto", reason="moto is not installed (the extra `test` brings it)")
-    import logging
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    if find_spec("moto") is None:
+        pytest.skip("moto is not installed (the extra `test` brings it)")
     server = S3Server()
     yield server
-    server.stop()
+    server.end()
 
 
 @pytest.fixture
