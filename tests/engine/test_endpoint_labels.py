@@ -33,7 +33,8 @@ def test_a_label_that_is_not_shown_is_bounded_and_has_no_number() -> None:
     assert reading is not None
     assert reading.logprobs is None
     assert reading.lower == (pytest.approx(math.log(0.9)), None)
-    assert reading.upper == pytest.approx((math.log(0.9), math.log(MOST_SPELLINGS * 0.001)))
+    hidden = MOST_SPELLINGS * 0.001
+    assert reading.upper == pytest.approx((math.log(0.9 + hidden), math.log(hidden)))
     assert reading.surely == 0
     assert reading.mass == pytest.approx(0.9)
 
@@ -60,6 +61,13 @@ def test_between_labels_that_are_not_shown_nothing_is_sure() -> None:
     reading = read_labels(("A", "B"), [place("I", I=0.9, The=0.05)], 2)
     assert reading is not None
     assert (reading.logprobs, reading.lower, reading.surely, reading.mass) == (None, (None, None), None, 0.0)
+
+
+def test_a_shown_label_may_have_spellings_that_are_not_shown() -> None:
+    reading = read_labels(("A", "B", "C"), [place("A", A=0.3, B=0.29)], 2)
+    assert reading is not None
+    assert reading.upper[:2] == pytest.approx((math.log(0.71), math.log(0.7)))
+    assert reading.surely is None
 
 
 def test_a_label_under_the_bound_of_another_is_not_sure() -> None:

@@ -135,12 +135,12 @@ def test_where_few_tokens_are_shown_the_bounds_hold(engine):
     prompts = list(build_prompts(select_items(config.data), config))
     whole = engine().answer(prompts, 0)
     narrow = engine(top_logprobs=1).answer(prompts, 0)
-    bounded = [(one, other) for one, other in zip(narrow, whole, strict=True) if one.option_upper is not None]
-    assert bounded
-    for one, other in bounded:
+    known = [(one, other) for one, other in zip(narrow, whole, strict=True) if other.option_logprobs is not None]
+    assert known
+    for one, other in known:
         assert one.option_logprobs is None
-        for upper, true in zip(one.option_upper, other.option_logprobs, strict=True):
-            assert true <= upper + TOLERANCE
+        for lower, upper, true in zip(one.option_lower, one.option_upper, other.option_logprobs, strict=True):
+            assert (-math.inf if lower is None else lower) - TOLERANCE <= true <= upper + TOLERANCE
 
 
 def test_reasoning_and_conversations_are_those_of_the_engine_in_this_process(engine, small_model):

@@ -87,13 +87,6 @@ def test_without_a_reply_to_read_what_is_not_sure_is_invalid() -> None:
         assert (found["parse_status"], found["shares"], found["tie"]) == ("invalid", None, None)
 
 
-def test_options_seen_to_be_equally_probable_tie_though_a_third_is_hidden() -> None:
-    answers, prompts, _ = tables({("i", "word"): [(None, [0.4, 0.4, None], [0.4, 0.4, 0.1], None)]}, None)
-    frame = pl.DataFrame(prompts).with_columns(permutation=pl.Series([[0, 1, 2]], dtype=pl.List(pl.UInt8)))
-    found = derive(pl.DataFrame(answers).lazy(), frame.lazy()).collect().row(0, named=True)
-    assert (found["parse_status"], found["shares"], found["tie"]) == ("ok", [0.5, 0.5, 0.0], True)
-
-
 def test_log_probabilities_that_are_no_answer_are_not_saved_by_the_text() -> None:
     assert read(([0.5, 0.3, 0.1], None, None, "A"))["parse_status"] == "invalid"
 

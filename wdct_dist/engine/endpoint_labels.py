@@ -31,19 +31,15 @@ class LabelReading:
     lower: tuple[float | None, ...]
     """Of the probability that was seen to fall on each label; None: none was."""
     upper: tuple[float, ...]
-    """What it is at most; the same where the label was seen."""
+    """Of what it is at most, with spellings that were not seen."""
     mass: float
     """Probability that was seen to fall on any label, 0 to 1."""
-
-    @property
-    def logprobs(self) -> tuple[float, ...] | None:
-        """The logprobs of the labels, or None where one of them is only bounded."""
-        seen = tuple(value for value in self.lower if value is not None)
-        return seen if len(seen) == len(self.lower) and seen == self.upper else None
+    logprobs: tuple[float, ...] | None
+    """Of the labels, where all were seen: spellings beyond the tokens shown are left out. None where one is only bounded."""
 
     @property
     def surely(self) -> int | None:
-        """Place of the label that is the most probable one whatever the bounds hide; None: there is none, or a tie."""
+        """Place of the label that is the most probable one whatever the bounds hide; None: there is none."""
         known = [-math.inf if value is None else value for value in self.lower]
         best = known.index(max(known))
         others = [value for place, value in enumerate(self.upper) if place != best]
@@ -83,10 +79,12 @@ def read_labels(labels: Sequence[str], places: Sequence[Place], num_asked: int) 
     mass = min(1.0, math.fsum(seen))
     if max(unfollowed) <= NEGLIGIBLE * mass:
         unfollowed = [0.0] * len(labels)
+    logs = tuple(min(0.0, math.log(prob)) for prob in seen if prob > 0)
     return LabelReading(
         tuple(min(0.0, math.log(prob)) if prob > 0 else None for prob in seen),
-        tuple(min(0.0, math.log((prob or unseen) + hidden)) for prob, hidden in zip(seen, unfollowed, strict=True)),
+        tuple(min(0.0, math.log(prob + unseen + hidden)) for prob, hidden in zip(seen, unfollowed, strict=True)),
         mass,
+        logs if len(logs) == len(labels) and not any(unfollowed) else None,
     )
 
 
