@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -113,8 +114,8 @@ def kill_engines(evaluation: Evaluation, kills: int, generator: random.Random, l
     return kills
 
 
-def kill_driver(evaluation: Evaluation, generator: random.Random, longest_s: float) -> list[int]:
-    """Kills the driver at a random moment; its engines end with it. Returns those of its processes that still live."""
+def kill_driver(evaluation: Evaluation, generator: random.Random, longest_s: float) -> dict[int, str]:
+    """Kills the driver at a random moment; its engines end with it. Returns those of its processes that still live, with their commands."""
     process = evaluation.start()
     time.sleep(generator.uniform(1.0, longest_s))
     left = session(process.pid)
@@ -122,12 +123,15 @@ def kill_driver(evaluation: Evaluation, generator: random.Random, longest_s: flo
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert until(lambda: not any(command(pid) for pid in engines), 30)
-    return [pid for pid in left if command(pid)]
+    return {pid: said for pid in left if (said := command(pid))}
 
 
-def all_end(processes: list[int]) -> bool:
-    """Ray's own agents look for their dead driver for a minute before they end."""
-    return until(lambda: not any(command(pid) for pid in processes), 150)
+@pytest.fixture(scope="session")
+def must_end() -> Iterator[dict[int, str]]:
+    """Ids and commands of processes that have to have ended by the end of all tests: Ray's agents look for a dead driver for a minute."""
+    processes: dict[int, str] = {}
+    yield processes
+    assert until(lambda: not any(command(pid) == was for pid, was in processes.items()), 150)
 
 
 def test_scripted_engines_killed_ten_times_leave_the_same_table(tmp_path: Path) -> None:
@@ -139,30 +143,33 @@ def test_scripted_engines_killed_ten_times_leave_the_same_table(tmp_path: Path) 
     assert disturbed.answers().equals(undisturbed.answers())
 
 
-def test_a_scripted_driver_killed_five_times_leaves_the_same_table_and_no_process(tmp_path: Path) -> None:
+def test_a_scripted_driver_killed_five_times_leaves_the_same_table_and_no_process(tmp_path: Path, must_end: dict[int, str]) -> None:
     undisturbed, disturbed = Evaluation(tmp_path, "undisturbed", SCRIPTED), Evaluation(tmp_path, "disturbed", SCRIPTED)
     assert undisturbed.finish() == 0
     generator = random.Random(5)
-    left = [pid for _ in range(5) for pid in kill_driver(disturbed, generator, 14.0)]
+    for _ in range(5):
+        must_end |= kill_driver(disturbed, generator, 14.0)
     assert disturbed.finish() == 0, disturbed.log()
     assert disturbed.answers().equals(undisturbed.answers())
-    assert all_end(left)
 
 
-@pytest.mark.slow
-def test_vllm_killed_ten_times_and_its_driver_five_times_gives_the_same_answers(tmp_path: Path, small_model: Path) -> None:
-    undisturbed, disturbed = Evaluation(tmp_path, "undisturbed", VLLM), Evaluation(tmp_path, "disturbed", VLLM)
+def disturb_vllm(folder: Path, limit: int | None, kills: tuple[int, int], must_end: dict[int, str]) -> None:
+    """Kills engines and drivers, so many of each, of a run over `limit` items (None: all): its answers are an undisturbed run's."""
+    text = VLLM + (f"data: {{{{limit: {limit}}}}}\n" if limit else "")
+    undisturbed, disturbed = Evaluation(folder, "undisturbed", text), Evaluation(folder, "disturbed", text)
     assert undisturbed.finish() == 0, undisturbed.log()
     generator = random.Random(15)
-    left = [pid for _ in range(5) for pid in kill_driver(disturbed, generator, 25.0)]
-    kills = 0
-    while kills < 10:
+    of_engines, of_drivers = kills
+    for _ in range(of_drivers):
+        must_end |= kill_driver(disturbed, generator, 25.0)
+    done = 0
+    while done < of_engines:
         # an engine that is killed again and again before it is ready ends the run with 3; the same command goes on
-        kills += kill_engines(disturbed, 10 - kills, generator, 24.0)
+        done += kill_engines(disturbed, of_engines - done, generator, 24.0)
         assert disturbed.process is not None
         if disturbed.process.poll() == 0:
             break
-    assert kills >= 6, "the run was over before it was disturbed much: give it more items"
+    assert done >= 0.6 * of_engines, "the run was over before it was disturbed much: give it more items"
     assert disturbed.finish() == 0, disturbed.log()
     one, other = undisturbed.answers(), disturbed.answers()
     assert one.select(KEYS).equals(other.select(KEYS))
@@ -170,7 +177,18 @@ def test_vllm_killed_ten_times_and_its_driver_five_times_gives_the_same_answers(
     difference = (one["option_logprobs"].explode() - other["option_logprobs"].explode()).abs().max()
     assert isinstance(difference, float)
     assert difference < 1e-4
-    assert all_end(left)
+
+
+@pytest.mark.slow
+def test_vllm_and_its_driver_killed_give_the_same_answers(tmp_path: Path, small_model: Path, must_end: dict[int, str]) -> None:
+    disturb_vllm(tmp_path, 20, (2, 1), must_end)
+
+
+@pytest.mark.long
+def test_vllm_killed_ten_times_and_its_driver_five_times_gives_the_same_answers(
+    tmp_path: Path, small_model: Path, must_end: dict[int, str]
+) -> None:
+    disturb_vllm(tmp_path, None, (10, 5), must_end)
 
 
 def stop(evaluation: Evaluation, number: signal.Signals) -> None:

@@ -101,7 +101,7 @@ def test_cs_and_pcs_of_a_real_model_are_those_of_an_independent_script(
     run = evaluate(
         f"checkpoints=[{{id: small, path: '{small_model}'}}]",
         "data.path=bundled",
-        "data.limit=30",
+        "data.limit=8",
         f"prompt.format={prompt_format}",
         f"trials={trials}",
         "sampling.temperature=0.7",
