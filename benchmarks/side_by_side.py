@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from wdct_dist.checkpoints.weights import weight_files
 from wdct_dist.config.schema import DataConfig
 from wdct_dist.engine.labels import LabelSpeller
 from wdct_dist.engine.protocol import Response
@@ -63,6 +65,22 @@ def write_sample(path: Path, data: str, count: int) -> None:
     items = list(select_items(DataConfig(path=data)))
     chosen = [items[number * len(items) // count] for number in range(count)]
     path.write_text("".join(json.dumps(item_to_record(item), ensure_ascii=False) + "\n" for item in chosen), encoding="utf-8")
+
+
+def perturbed(directory: Path, to: Path, seed: int) -> Path:
+    """A copy of a checkpoint with 5 % of noise in every tensor."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    generator = torch.Generator().manual_seed(seed)
+    shutil.copytree(directory, to)
+    for file in weight_files(to):
+        tensors = load_file(file)
+        for name, tensor in tensors.items():
+            noise = torch.randn(tensor.shape, generator=generator)
+            tensors[name] = (tensor.float() + 0.05 * tensor.float().std(correction=0) * noise).to(tensor.dtype)
+        save_file(tensors, file, metadata={"format": "pt"})
+    return to
 
 
 def evaluate(run: Path, config: str) -> Evaluated:
@@ -108,15 +126,15 @@ def in_own_process(*arguments: str) -> dict[str, Any]:
     return result
 
 
-def bare_llm(run: Path, *, prefix_caching: bool) -> Any:
-    """A `vllm.LLM` with the model and the engine settings of a run, in this process, warmed up."""
+def bare_llm(run: Path, *, prefix_caching: bool, directory: Path | None = None) -> Any:
+    """A `vllm.LLM` with the engine settings of a run and its first model (or that in `directory`), in this process, warmed up."""
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_LOGGING_LEVEL": "ERROR"}
     from vllm import LLM, SamplingParams
 
     facts = engine_facts(run)
     shared = ("enforce_eager", "max_num_seqs", "max_num_batched_tokens", *(["block_size"] if prefix_caching else []))
     llm = LLM(
-        read_provenance(Store(str(run)))["checkpoints"][0]["directory"],
+        str(directory or read_provenance(Store(str(run)))["checkpoints"][0]["directory"]),
         dtype=facts["dtype"],
         max_model_len=facts["max_model_len"],
         **{name: facts["settings"][name] for name in shared},
