@@ -39,6 +39,11 @@ class Unit:
         bounds = [self.start + self.num_prompts * part // parts for part in range(parts + 1)]
         return [replace(self, start=start, stop=stop) for start, stop in itertools.pairwise(bounds)]
 
+    def cut(self, num_prompts: int) -> tuple[Unit, Unit]:
+        """The unit's first `num_prompts` (fewer than it has), and the rest."""
+        middle = self.start + num_prompts
+        return replace(self, stop=middle), replace(self, start=middle)
+
 
 def pending_units(
     checkpoints: Sequence[Checkpoint], index: PromptIndex, trials: int, shard_size: int, completed: Iterable[ShardKey]
