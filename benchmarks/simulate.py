@@ -193,8 +193,9 @@ def main() -> None:
     for seed in range(options.seeds):
         rows.append(run(options.engines, options.checkpoints, options.hours, options.lost, seed, options.shard_size))
         print(json.dumps(rows[-1]), flush=True)
-    names = ("to_work_bound", "to_start_bound", "driver_ms_a_unit")
-    print(json.dumps({name: {"median": statistics.median(row[name] for row in rows), "worst": max(row[name] for row in rows)} for name in names}))
+    for name in ("to_work_bound", "to_start_bound", "driver_ms_a_unit"):
+        values = [row[name] for row in rows]
+        print(json.dumps({"figure": name, "median": statistics.median(values), "worst": max(values)}))
 
 
 if __name__ == "__main__":

@@ -71,6 +71,24 @@ def test_the_time_is_that_of_what_earlier_runs_measured(configure: Configure) ->
     assert "about 20 s on one engine" in forecast_text(forecast(configure()))
 
 
+def test_the_schedule_says_which_checkpoints_are_on_how_many_engines_and_until_when(configure: Configure) -> None:
+    overrides = ["dispatch.executor=ray", "dispatch.num_engines=2", "checkpoints=[a,b]", "trials=20"]
+    remember(scripted_checkpoint("another"), configure(), Rate(prompts_per_s=10.0, seconds_to_start=8.0, seconds_to_swap=1.0))
+    plan = forecast(configure(*overrides))
+    # 1,080 prompts of each at 10 a second, each on an engine of its own
+    assert plan.schedule.makespan_s == pytest.approx(8.0 + 108.0, abs=1.0)
+    text = forecast_text(plan)
+    assert "schedule on 2 engine(s): about 116 s, with 2 start(s) and 0 swap(s)" in text
+    assert "  a: on 1 engine(s), from 0 s to 116 s" in text
+
+
+def test_the_schedule_of_what_was_not_measured_has_no_times(configure: Configure) -> None:
+    text = forecast_text(forecast(configure("checkpoints=[a,b]")))
+    [line] = [line for line in text.splitlines() if line.startswith("schedule")]
+    assert line.endswith("(no times: not all of it was measured here): a on 1, b on 1")
+    assert "dispatch.num_engines is empty" in line
+
+
 def test_on_a_run_that_was_begun_only_what_is_left_is_to_do(configure: Configure) -> None:
     assert evaluate(configure("dispatch.shard_size=20")).exit_code == 0
     shards = sorted(Path(configure().run_dir, "answers").iterdir())

@@ -1,7 +1,7 @@
 """What an evaluation will be, before it starts: `wdct plan`. Reads files, starts nothing, touches no GPU.
 
 Tokens are counted with each checkpoint's own tokenizer on a sample of prompts. Times come from what earlier runs on this machine
-measured; where there is no such run, no time is invented.
+measured; where there is no such run, no time is invented. The schedule is that of the scheduler itself, run on paper.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from pathlib import Path
 
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import Config, EngineKind
-from wdct_dist.dispatch.plan import pending_units
-from wdct_dist.dispatch.rates import recall
+from wdct_dist.dispatch.plan import Unit, pending_units
+from wdct_dist.dispatch.rates import expected_costs, recall
+from wdct_dist.dispatch.scheduler import Scheduler
+from wdct_dist.dispatch.simulation import Estimated, Schedule, simulate
 from wdct_dist.items.selection import select_items
 from wdct_dist.pipeline import different, find_checkpoints
 from wdct_dist.prompts.build import SkipTally, build_prompts
@@ -58,6 +60,11 @@ class Forecast:
     broken: dict[str, str]
     left_out: tuple[str, ...]
     """Sentences on items that a variant cannot ask."""
+    schedule: Schedule
+    """What the scheduler would do with what is left, on `num_engines` engines; its times mean nothing where `timed` is false."""
+    num_engines: int
+    timed: bool
+    """Every checkpoint with something left was measured here, so that the schedule's times are estimates."""
 
     @property
     def num_prompts(self) -> int:
@@ -83,8 +90,10 @@ def forecast(config: Config) -> Forecast:
     completed = [key for name in store.names("answers") if (key := parse_name(name)) is not None] if same else []
     size = config.dispatch.shard_size
     left = Counter[str]()
-    for unit in pending_units(unique, index, config.trials, size, completed):
+    pending = pending_units(unique, index, config.trials, size, completed)
+    for unit in pending:
         left[unit.digest] += unit.num_prompts
+    num_engines = max(1, min(config.dispatch.num_engines or 1, len(pending)))
     return Forecast(
         config,
         items.num_items,
@@ -97,6 +106,9 @@ def forecast(config: Config) -> Forecast:
         ),
         broken,
         tuple(skipped.lines()),
+        _schedule(unique, config, index, pending, num_engines),
+        num_engines,
+        all(recall(one, config) is not None for one in unique if left[one.digest]),
     )
 
 
@@ -121,10 +133,32 @@ def forecast_text(plan: Forecast) -> str:
         lines.append(
             f"checkpoint {checkpoint.checkpoint_id}: {checkpoint.architecture}{size}{tokens}{time} (digest {checkpoint.digest[:12]})"
         )
+    lines += schedule_lines(plan)
     for name, reason in plan.broken.items():
         lines.append(f"checkpoint {name} cannot be evaluated: {reason}")
     lines.append(f"run directory: {plan.config.run_dir}")
     return "\n".join(lines)
+
+
+def schedule_lines(plan: Forecast) -> list[str]:
+    """Which checkpoints on how many engines, from when to when; without times where they are not known."""
+    courses = plan.schedule.courses.values()
+    if not courses:
+        return []
+    where = f"{plan.num_engines} engine(s)" + ("" if plan.config.dispatch.num_engines else " (dispatch.num_engines is empty)")
+    if not plan.timed:
+        shares = ", ".join(f"{one.checkpoint_id} on {len(one.engines)}" for one in courses)
+        return [f"schedule on {where}, by sizes and tokens (no times: not all of it was measured here): {shares}"]
+    return [
+        f"schedule on {where}: about {plan.schedule.makespan_s:,.0f} s, with {plan.schedule.num_starts} start(s) and "
+        f"{plan.schedule.num_swaps} swap(s)",
+        *(f"  {one.checkpoint_id}: on {len(one.engines)} engine(s), from {one.began_s:,.0f} s to {one.ended_s:,.0f} s" for one in courses),
+    ]
+
+
+def _schedule(checkpoints: Sequence[Checkpoint], config: Config, index: PromptIndex, pending: Sequence[Unit], num_engines: int) -> Schedule:
+    scheduler = Scheduler(pending, units_in_flight=config.dispatch.units_in_flight, costs=expected_costs(checkpoints, config, index))
+    return simulate(scheduler, num_engines, Estimated(expected_costs(checkpoints, config, index)))
 
 
 def _of_checkpoint(checkpoint: Checkpoint, config: Config, sample: Sequence[Prompt], rows: int, left: int) -> CheckpointForecast:

@@ -231,6 +231,7 @@ def dispatch(
         units_in_flight=config.dispatch.units_in_flight,
         max_attempts=config.dispatch.max_attempts,
         max_restarts=config.dispatch.max_restarts,
+        costs=rates.expected_costs(checkpoints, config, index),
     )
     facts = {"versions": provenance.versions(), "seeds": provenance.seeds(config), "prompts_digest": index.digest}
     specs = {one.checkpoint_id: WorkerSpec(store.uri, one, config, facts) for one in checkpoints}
@@ -246,8 +247,7 @@ def dispatch(
             for name in overlapped(journal.shards.values()):
                 journal.drop(name)
             journal.close()
-    if len(checkpoints) == 1 and journal.rate is not None:
-        rates.remember(checkpoints[0], config, journal.rate)
+    rates.remember_costs(checkpoints, config, scheduler.costs)
     outcome = Outcome(
         store,
         total,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -120,20 +119,3 @@ def test_what_an_engine_notes_when_it_starts_is_logged(journal: Journal, worker:
     started, *notes = read_events(store)
     assert (started["event"], started["engine"], started["seconds"]) == ("engine started", 3, 1.235)
     assert [note["note"] for note in notes] == ["first", "second"]
-
-
-def test_the_rate_is_that_of_one_engine_from_its_start_to_its_last_unit(journal: Journal, worker: Worker) -> None:
-    facts = worker.start()
-    for engine in (0, 1):
-        journal.engine_started(engine, "demo", facts, 7.0)
-    assert journal.rate is None
-    time.sleep(0.2)
-    journal.unit_done(0, worker.run(unit(0, 40)))
-    assert journal.rate is None, "40 prompts are too few to tell"
-    journal.unit_done(1, worker.run(unit(40, 80)))
-    time.sleep(0.2)
-    # 80 prompts in the 0.2 s and a little that each of two engines worked; the idle time behind the last unit does not count
-    rate = journal.rate
-    assert rate is not None
-    assert rate.seconds_to_start == 7.0
-    assert 40 < rate.prompts_per_s <= 80 / 0.4

@@ -179,6 +179,7 @@ FREE_ON_RESUME = (
     "engine.endpoint.prices",
     "engine.scripted.delay_s",
     "engine.scripted.fail_on",
+    "engine.scripted.hang_on",
     "engine.scripted.fail_start",
 )
 """What may change between the start of a run and its resumption: it says how fast and where, not what is asked."""

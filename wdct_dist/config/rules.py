@@ -146,6 +146,7 @@ RULES: tuple[Rule, ...] = (
     ("dispatch.units_in_flight", lambda value: 1 <= value <= 64, "a whole number from 1 to 64"),
     ("dispatch.max_attempts", _at_least(1), "a whole number from 1 on"),
     ("dispatch.max_restarts", _at_least(0), "a whole number from 0 on"),
+    ("dispatch.unit_timeout_s", _above(0), "seconds above 0, or null"),
     ("dispatch.store_retry_s", _at_least(0), "seconds from 0 on"),
     ("metrics.bootstrap_resamples", _at_least(0), "a whole number from 0 on"),
     ("metrics.noise_repeats", lambda value: 0 <= value <= 100, "a whole number from 0 to 100"),

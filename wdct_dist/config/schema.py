@@ -159,6 +159,8 @@ class ScriptedConfig:
     """Seconds that one prompt takes."""
     fail_on: str | None = None
     """Prompts whose text contains this kill the engine's process, as a poisonous prompt would."""
+    hang_on: str | None = None
+    """Prompts whose text contains this are never answered, nor anything after them."""
     error_on: str | None = None
     """Prompts whose text contains this are answered with an error."""
     fail_start: str | None = None
@@ -277,6 +279,9 @@ class DispatchConfig:
     """Times that a unit may kill its engine, alone, before it is split and at last recorded as an error."""
     max_restarts: int = 5
     """Times in a row that an engine may die without finishing a unit before its place is given up."""
+    unit_timeout_s: float | None = None
+    """An engine that finishes no unit in this time is ended and replaced, its units suspect. Empty: 20 times what such units were
+    measured to take, never under 5 minutes, and an hour where none was measured yet."""
     store_retry_s: float = 60.0
     """How long a failing run directory's store is tried again."""
     reuse: Reuse = Reuse.swap

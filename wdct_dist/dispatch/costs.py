@@ -67,6 +67,7 @@ class Costs:
         self._by_variant: dict[tuple[str, str], _Ratio] = {}
         self._by_checkpoint: dict[str, _Ratio] = {}
         self._evaluation = _Ratio()
+        self._here: dict[str, _Ratio] = {}
         self._starts: dict[str, _Ratio] = {}
         self._start = _Ratio()
         self._swaps: dict[str, _Ratio] = {}
@@ -108,6 +109,7 @@ class Costs:
 
     def unit_took(self, unit: Unit, seconds: float) -> None:
         """An engine was busy with the unit for so long (not counting the time in which it waited behind another one)."""
+        self._here.setdefault(unit.checkpoint_id, _Ratio()).add(unit.num_prompts, seconds)
         self.prompts_took(unit.checkpoint_id, unit.variant, unit.num_prompts, seconds)
 
     def prompts_took(self, checkpoint_id: str, variant: str, num_prompts: int, seconds: float) -> None:
@@ -124,6 +126,17 @@ class Costs:
         every, like = (self._swap, self._swaps) if swapped else (self._start, self._starts)
         every.add(weight, seconds)
         like.setdefault(profile.signature, _Ratio()).add(weight, seconds)
+
+    def measured_here(self, checkpoint_id: str) -> tuple[int, float]:
+        """Prompts of this run that engines have done, and the engine time that they took."""
+        here = self._here.get(checkpoint_id, _Ratio())
+        return round(here.weight), here.seconds
+
+    def measured_swap_s(self, checkpoint_id: str) -> float | None:
+        """What a swap to checkpoints of this signature takes, or None where none was measured."""
+        profile = self._profile(checkpoint_id)
+        like = self._swaps.get(profile.signature)
+        return None if like is None else like.of(SWAP_BYTES + profile.size_bytes)
 
     def patience_s(self, units: Iterable[Unit]) -> float:
         """How long an engine that has these units may go without finishing one."""

@@ -13,7 +13,6 @@ from typing import Any
 from wdct_dist.dispatch.faults import reason, root_cause
 from wdct_dist.dispatch.plan import Unit
 from wdct_dist.dispatch.progress import Progress
-from wdct_dist.dispatch.rates import FEWEST_PROMPTS, Rate
 from wdct_dist.dispatch.worker import UnitReport
 from wdct_dist.engine.protocol import EngineFacts, Swap
 from wdct_dist.errors import SwapRefused
@@ -34,8 +33,6 @@ class Journal:
         """Told every event as it happens, with its facts."""
         self.num_errors = 0
         self.num_prompts = 0
-        self._busy: dict[int, tuple[float, float, int]] = {}
-        self._seconds_to_start = 0.0
         self._stopping = False
         self._store = store
         self._shards = dict(completed)
@@ -84,17 +81,12 @@ class Journal:
                 cached_tokens=report.num_cached_tokens,
                 output_tokens=report.num_output_tokens,
             )
-        if engine in self._busy:
-            began, _, prompts = self._busy[engine]
-            self._busy[engine] = (began, time.monotonic(), prompts + rows)
         self._progress.advance(rows, report.num_prompt_tokens + report.num_output_tokens)
         if time.monotonic() - self._written_at > MANIFEST_EVERY_S:
             self.write_manifest()
 
     def engine_started(self, engine: int, checkpoint_id: str, facts: EngineFacts, seconds: float) -> None:
-        self._seconds_to_start = seconds
         self._progress.begin()
-        self._busy[engine] = (time.monotonic(), time.monotonic(), 0)
         self._add("engine started", engine=engine, checkpoint=checkpoint_id, seconds=round(seconds, 3))
         for note in facts.notes:
             self._add("engine note", engine=engine, checkpoint=checkpoint_id, note=note)
@@ -115,13 +107,6 @@ class Journal:
         """A live engine did not take another checkpoint: it refused, and was as it was, or it broke. A fresh one is tried."""
         event = "swap refused" if isinstance(root_cause(error), SwapRefused) else "swap failed"
         self.say(event, engine=engine, checkpoint=checkpoint_id, reason=reason(error))
-
-    @property
-    def rate(self) -> Rate | None:
-        """Prompts a second of one engine, from its start to its last unit; None where too few were answered to tell."""
-        prompts = sum(prompts for _, _, prompts in self._busy.values())
-        seconds = sum(ended - began for began, ended, prompts in self._busy.values() if prompts)
-        return Rate(prompts / seconds, self._seconds_to_start) if prompts >= FEWEST_PROMPTS and seconds > 0 else None
 
     def say(self, event: str, **facts: Any) -> None:
         """An event, and a line for whoever watches where it is one that they should know of."""

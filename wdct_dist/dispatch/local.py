@@ -47,7 +47,7 @@ def run_locally(scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Jou
                     worker.close()
                     worker = None
                 continue
-            scheduler.done(0, action.unit)
+            scheduler.done(0, action.unit, report.seconds)
             journal.unit_done(0, report)
             if report.stopped is not None:
                 interrupts.request(report.stopped)
@@ -68,8 +68,9 @@ def _swap(worker: Worker, spec: WorkerSpec, scheduler: Scheduler, journal: Journ
     except Exception as error:
         journal.swap_failed(0, checkpoint_id, error)
         return False
-    scheduler.started(checkpoint_id)
-    journal.engine_swapped(0, checkpoint_id, swap, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    scheduler.started(checkpoint_id, seconds, swapped=True)
+    journal.engine_swapped(0, checkpoint_id, swap, seconds)
     return True
 
 
@@ -86,6 +87,7 @@ def _start(checkpoint_id: str, spec: WorkerSpec, scheduler: Scheduler, journal: 
         if scheduler.start_failed(0, checkpoint_id, why, allowed=0):
             journal.say("checkpoint failed", checkpoint=checkpoint_id, reason=why)
         return None
-    scheduler.started(checkpoint_id)
-    journal.engine_started(0, checkpoint_id, facts, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    scheduler.started(checkpoint_id, seconds)
+    journal.engine_started(0, checkpoint_id, facts, seconds)
     return worker

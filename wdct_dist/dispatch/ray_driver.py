@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import signal
 import socket
 import threading
@@ -26,7 +27,7 @@ from wdct_dist.engine.protocol import EngineFacts, Swap
 from wdct_dist.errors import ConfigError, EngineError
 
 POLL_S = 0.5
-"""How often the driver looks up from waiting: for a signal, and for engines that do not start."""
+"""How often the driver looks up from waiting: for a signal, and for engines that do not start or do not go on."""
 
 KNOCK_S = 5.0
 """How long a host may take to accept a connection before no cluster is there."""
@@ -148,6 +149,8 @@ class _Engine:
     is_live: bool = False
     """It has had a checkpoint: the next one is a swap."""
     running: dict[Any, Unit] = field(default_factory=dict)
+    began_at: float = 0.0
+    """When it began what it does now: when it was given a unit with nothing else to do, or finished the one before."""
 
 
 class RayDriver:
@@ -160,6 +163,10 @@ class RayDriver:
         self._journal = journal
         self._interrupts = interrupts
         self._engines: dict[int, _Engine] = {}
+        self._calls: dict[Any, int] = {}
+        """Calls without an answer, with the place that was asked."""
+        self._answered: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._looked_at = time.monotonic()
         self._hosts = ray.remote(Worker)
         self._stopping = False
 
@@ -171,11 +178,12 @@ class RayDriver:
                     self._stop(self._interrupts.requested)
                     if self._interrupts.overdue:
                         break
-                for place in range(self._pool.num_engines):
+                for place in self._scheduler.to_ask:
                     self._give(place)
-                if not self._waiting_for():
+                if not self._calls:
                     break
                 self._collect()
+                self._look_for_hangs()
         finally:
             self._end()
 
@@ -202,9 +210,13 @@ class RayDriver:
             if engine is None:
                 # a prompt to record as an error, and no engine in this place: any worker can write, none need load a model
                 engine = self._host(place, action.unit.checkpoint_id)
-            call = engine.actor.record.remote(action.unit, action.error) if isinstance(action, Record) else None
+            if not engine.running:
+                engine.began_at = time.monotonic()
+            record = isinstance(action, Record)
+            call = engine.actor.record.remote(action.unit, action.error) if record else engine.actor.run.remote(action.unit)
             self._journal.unit_given(place, action.unit)
-            engine.running[call if call is not None else engine.actor.run.remote(action.unit)] = action.unit
+            engine.running[call] = action.unit
+            self._await(call, place)
 
     def _load(self, place: int, checkpoint_id: str) -> None:
         engine, spec = self._engines.get(place), self._specs[checkpoint_id]
@@ -213,12 +225,14 @@ class RayDriver:
             return
         engine.checkpoint_id, engine.asked_at = checkpoint_id, time.monotonic()
         engine.starting = engine.actor.swap.remote(spec)
+        self._await(engine.starting, place)
         self._journal.say("engine swapping", engine=place, checkpoint=checkpoint_id)
 
     def _start(self, place: int, checkpoint_id: str) -> None:
         self._discard(place)
         engine = self._host(place, checkpoint_id)
         engine.starting = engine.actor.start.remote()
+        self._await(engine.starting, place)
         self._journal.say("engine starting", engine=place, checkpoint=checkpoint_id)
 
     def _host(self, place: int, checkpoint_id: str) -> _Engine:
@@ -233,27 +247,27 @@ class RayDriver:
         self._engines[place] = engine
         return engine
 
-    def _waiting_for(self) -> dict[Any, int]:
-        calls: dict[Any, int] = {}
-        for place, engine in self._engines.items():
-            if engine.starting is not None:
-                calls[engine.starting] = place
-            calls.update(dict.fromkeys(engine.running, place))
-        return calls
+    def _await(self, call: Any, place: int) -> None:
+        """Has the answer announce itself: `ray.wait` on the calls of 1,024 engines takes milliseconds each time (2.60, measured)."""
+        self._calls[call] = place
+        call.future().add_done_callback(lambda _: self._answered.put(call))
 
     def _collect(self) -> None:
-        calls = self._waiting_for()
-        ready, _ = ray.wait(list(calls), num_returns=1, timeout=POLL_S)
-        for call in ready:
-            place = calls[call]
-            engine = self._engines.get(place)
-            if engine is None or (call is not engine.starting and call not in engine.running):
-                continue  # went with its engine
-            if call is engine.starting:
-                self._record_start(place, engine, call)
-            else:
-                self._record_unit(place, engine, call)
-        self._end_late_starts()
+        """Waits for an answer, and records it and those that came meanwhile."""
+        with contextlib.suppress(queue.Empty):
+            self._record(self._answered.get(timeout=POLL_S))
+            while True:
+                self._record(self._answered.get_nowait())
+
+    def _record(self, call: Any) -> None:
+        place = self._calls.pop(call, None)
+        if place is None:
+            return  # went with its engine
+        engine = self._engines[place]
+        if call is engine.starting:
+            self._record_start(place, engine, call)
+        else:
+            self._record_unit(place, engine, call)
 
     def _record_start(self, place: int, engine: _Engine, call: Any) -> None:
         try:
@@ -262,8 +276,8 @@ class RayDriver:
             self._load_failed(place, engine, error)
             return
         engine.starting, engine.is_live = None, True
-        self._scheduler.started(engine.checkpoint_id)
         seconds = time.monotonic() - engine.asked_at
+        self._scheduler.started(engine.checkpoint_id, seconds, swapped=isinstance(loaded, Swap))
         if isinstance(loaded, Swap):
             self._journal.engine_swapped(place, engine.checkpoint_id, loaded, seconds)
         else:
@@ -284,11 +298,22 @@ class RayDriver:
         if self._scheduler.start_failed(place, engine.checkpoint_id, why, allowed=allowed):
             self._journal.say("checkpoint failed", checkpoint=engine.checkpoint_id, reason=why)
 
-    def _end_late_starts(self) -> None:
+    def _look_for_hangs(self) -> None:
+        """Ends engines that do not start, and those that do not go on, in time."""
+        now = time.monotonic()
+        if now - self._looked_at < POLL_S:
+            return
+        self._looked_at = now
         for place, engine in list(self._engines.items()):
-            limit = self._specs[engine.checkpoint_id].config.engine.start_timeout_s
-            if engine.starting is not None and time.monotonic() - engine.asked_at > limit:
-                self._load_failed(place, engine, EngineError(f"not ready after engine.start_timeout_s = {limit:g}"))
+            config = self._specs[engine.checkpoint_id].config
+            if engine.starting is not None:
+                limit = config.engine.start_timeout_s
+                if now - engine.asked_at > limit:
+                    self._load_failed(place, engine, EngineError(f"not ready after engine.start_timeout_s = {limit:g}"))
+            elif engine.running:
+                limit = config.dispatch.unit_timeout_s or self._scheduler.costs.patience_s(engine.running.values())
+                if now - engine.began_at > limit:
+                    self._lost(place, f"the engine was ended: no unit done in {round(limit, 1):g} s (dispatch.unit_timeout_s)")
 
     def _record_unit(self, place: int, engine: _Engine, call: Any) -> None:
         unit = engine.running.pop(call)
@@ -299,7 +324,10 @@ class RayDriver:
                 raise root_cause(error) from None
             self._lost(place, reason(error))
             return
-        self._scheduler.done(place, unit)
+        now = time.monotonic()
+        # not the worker's own seconds: in those the unit may have waited behind the other one in flight
+        self._scheduler.done(place, unit, now - engine.began_at)
+        engine.began_at = now
         self._journal.unit_done(place, report)
         if report.stopped is not None:
             self._interrupts.request(report.stopped)
@@ -315,6 +343,8 @@ class RayDriver:
     def _discard(self, place: int) -> None:
         engine = self._engines.pop(place, None)
         if engine is not None:
+            for call in (engine.starting, *engine.running):
+                self._calls.pop(call, None)
             with contextlib.suppress(Exception):
                 ray.kill(engine.actor, no_restart=True)
 

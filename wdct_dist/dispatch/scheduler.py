@@ -175,8 +175,8 @@ class Scheduler:
         place = self._places[engine]
         self._take_back(place, unit)
         place.deaths = 0
-        self._attempts.pop(unit, None)
-        if seconds is not None:
+        was_recorded = self._attempts.pop(unit, 0) >= self._max_attempts
+        if seconds is not None and not was_recorded:
             self.costs.unit_took(unit, seconds)
             place.learn(self.costs.unit_s(unit), seconds)
         self._to_ask.add(engine)

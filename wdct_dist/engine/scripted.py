@@ -98,6 +98,8 @@ class ScriptedEngine:
         texts = [_text(prompt, reasoning) for prompt in asked]
         if self._settings.fail_on is not None and any(self._settings.fail_on in text for text in texts):
             os.kill(os.getpid(), signal.SIGKILL)
+        if self._settings.hang_on is not None and any(self._settings.hang_on in text for text in texts):
+            threading.Event().wait()
         drawn = self._draw(asked, texts, trial)
         columns = (drawn.logprobs, drawn.mass, drawn.chosen, drawn.seeds, drawn.digests)
         responses = []

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -39,6 +40,10 @@ class PromptIndex:
     variants: tuple[VariantRange, ...]
     digest: str
     """Hash over all prompt ids in order: two files with the same digest hold the same prompts in the same places."""
+    num_chars: Mapping[str, int] = field(default_factory=dict)
+    """Characters of all messages, by variant."""
+    num_reasoned: Mapping[str, int] = field(default_factory=dict)
+    """Prompts that have the model reason first, by variant."""
 
     @property
     def num_by_variant(self) -> dict[str, int]:
@@ -56,6 +61,8 @@ class PromptTally:
         self._hash = hashlib.sha256()
         self._ranges: list[VariantRange] = []
         self._count = 0
+        self._chars = Counter[str]()
+        self._reasoned = Counter[str]()
 
     def watch(self, prompts: Iterable[Prompt]) -> Iterator[Prompt]:
         for prompt in prompts:
@@ -63,12 +70,14 @@ class PromptTally:
             if not self._ranges or self._ranges[-1].variant != prompt.variant:
                 self._ranges.append(VariantRange(prompt.variant, self._count, self._count))
             self._count += 1
+            self._chars[prompt.variant] += sum(len(message.content) for message in prompt.messages)
+            self._reasoned[prompt.variant] += prompt.mode == "reason"
             last = self._ranges[-1]
             self._ranges[-1] = VariantRange(last.variant, last.start, self._count)
             yield prompt
 
     def index(self) -> PromptIndex:
-        return PromptIndex(self._count, tuple(self._ranges), self._hash.hexdigest())
+        return PromptIndex(self._count, tuple(self._ranges), self._hash.hexdigest(), dict(self._chars), dict(self._reasoned))
 
 
 def write_prompts(store: Store, prompts: Iterable[Prompt]) -> PromptIndex:
