@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from wdct_dist.dispatch.costs import Costs
 from wdct_dist.dispatch.plan import Unit
 from wdct_dist.dispatch.scheduler import Load, Record, Run, Scheduler
 
@@ -150,3 +151,41 @@ def test_after_stop_units_in_flight_may_end_and_no_more_are_given() -> None:
     assert scheduler.next(0) is None
     assert scheduler.finished
     assert scheduler.num_pending == 3
+
+
+def test_a_place_without_room_leaves_its_checkpoint_to_others_and_comes_back() -> None:
+    scheduler = Scheduler(units(2) + units(2, "b"), num_engines=2)
+    assert [scheduler.next(0), scheduler.next(1)] == [Load("a"), Load("b")]
+    scheduler.park(1)
+    scheduler.started("a")
+    for unit in units(2):
+        assert scheduler.next(0) == Run(unit)
+    assert scheduler.next(1) is None
+    for unit in units(2):
+        scheduler.done(0, unit)
+    assert scheduler.next(0) == Load("b")
+    scheduler.unpark(1)
+    assert scheduler.to_ask == [0, 1]
+    assert scheduler.next(1) == Load("b")
+    assert scheduler.failed_checkpoints == {}
+
+
+def test_a_run_ends_when_all_places_are_given_up_for_want_of_room() -> None:
+    scheduler = Scheduler(units(1), num_engines=2)
+    for engine in range(2):
+        assert scheduler.next(engine) == Load("a")
+        scheduler.park(engine)
+    assert not scheduler.finished
+    for engine in range(2):
+        scheduler.give_up(engine, "no room")
+    assert scheduler.finished
+    assert scheduler.retired == {0: "no room", 1: "no room"}
+    assert scheduler.failed_checkpoints == {}
+
+
+def test_the_whole_pool_is_started_at_once_also_where_earlier_runs_let_expect_that_it_does_not_pay() -> None:
+    costs = Costs()
+    costs.prompts_took("a", "direct", 1000, 1.0)
+    costs.load_took("a", 1000.0, swapped=False)
+    scheduler = Scheduler(units(4), num_engines=4, costs=costs)
+    assert [scheduler.next(engine) for engine in range(4)] == [Load("a")] * 4

@@ -136,5 +136,5 @@ class Journal:
         self.events.flush()
 
 
-LOUD = {"shard damaged", "engine lost", "swap failed", "start failed", "checkpoint failed", "place given up", "stopping"}
+LOUD = {"shard damaged", "engine lost", "swap failed", "start failed", "checkpoint failed", "place waits", "place given up", "stopping"}
 """Events that are also said on the progress display."""

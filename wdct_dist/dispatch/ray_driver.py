@@ -35,6 +35,9 @@ KNOCK_S = 5.0
 CLOSE_S = 10.0
 """How long engines may take to close before they are killed."""
 
+PLACED_S = 5.0
+"""How long the cluster may take to place an actor before the others do its work; its node may be gone, for a while or for good."""
+
 CRASHES_WHILE_STARTING = 4
 """A process that dies while it loads may have been killed from outside; an error that it raised is tried only once more."""
 
@@ -144,8 +147,11 @@ class _Engine:
     actor: Any
     checkpoint_id: str
     asked_at: float
-    starting: Any | None
-    """The call that loads the checkpoint; nothing else is asked until it is over."""
+    starting: Any | None = None
+    """The call that waits for the actor to be placed, then the one that loads the checkpoint; nothing else is asked until it is over."""
+    is_placed: bool = False
+    is_parked: bool = False
+    """The cluster has no room for it at present; it has no checkpoint until there is."""
     is_live: bool = False
     """It has had a checkpoint: the next one is a swap."""
     running: dict[Any, Unit] = field(default_factory=dict)
@@ -166,7 +172,7 @@ class RayDriver:
         self._calls: dict[Any, int] = {}
         """Calls without an answer, with the place that was asked."""
         self._answered: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._looked_at = time.monotonic()
+        self._looked_at = self._went_on_at = time.monotonic()
         self._hosts = ray.remote(Worker)
         self._stopping = False
 
@@ -212,30 +218,38 @@ class RayDriver:
                 engine = self._host(place, action.unit.checkpoint_id)
             if not engine.running:
                 engine.began_at = time.monotonic()
-            record = isinstance(action, Record)
-            call = engine.actor.record.remote(action.unit, action.error) if record else engine.actor.run.remote(action.unit)
+            if isinstance(action, Record):
+                call = engine.actor.record.remote(action.unit, action.error)
+            else:
+                call = engine.actor.run.remote(action.unit)
             self._journal.unit_given(place, action.unit)
             engine.running[call] = action.unit
             self._await(call, place)
 
     def _load(self, place: int, checkpoint_id: str) -> None:
         engine, spec = self._engines.get(place), self._specs[checkpoint_id]
-        if engine is None or not engine.is_live or spec.config.dispatch.reuse is Reuse.restart:
-            self._start(place, checkpoint_id)
+        if engine is None or (engine.is_live and spec.config.dispatch.reuse is Reuse.restart):
+            engine = self._host(place, checkpoint_id)
+        if not engine.is_live:
+            self._start(place, engine, checkpoint_id)
             return
         engine.checkpoint_id, engine.asked_at = checkpoint_id, time.monotonic()
         engine.starting = engine.actor.swap.remote(spec)
         self._await(engine.starting, place)
         self._journal.say("engine swapping", engine=place, checkpoint=checkpoint_id)
 
-    def _start(self, place: int, checkpoint_id: str) -> None:
-        self._discard(place)
-        engine = self._host(place, checkpoint_id)
-        engine.starting = engine.actor.start.remote()
+    def _start(self, place: int, engine: _Engine, checkpoint_id: str) -> None:
+        engine.checkpoint_id, engine.asked_at = checkpoint_id, time.monotonic()
+        if engine.is_placed:
+            engine.starting = engine.actor.start.remote(self._specs[checkpoint_id])
+        else:
+            engine.starting = engine.actor.__ray_ready__.remote()
         self._await(engine.starting, place)
         self._journal.say("engine starting", engine=place, checkpoint=checkpoint_id)
 
     def _host(self, place: int, checkpoint_id: str) -> _Engine:
+        """A new actor in the place, instead of the one that is there."""
+        self._discard(place)
         actor = self._hosts.options(
             num_cpus=self._pool.cpus,
             num_gpus=self._pool.gpus,
@@ -243,7 +257,7 @@ class RayDriver:
             # a thread for each unit in flight, one for records and closing
             max_concurrency=self._specs[checkpoint_id].config.dispatch.units_in_flight + 1,
         ).remote(self._specs[checkpoint_id])
-        engine = _Engine(actor, checkpoint_id, time.monotonic(), None)
+        engine = _Engine(actor, checkpoint_id, time.monotonic())
         self._engines[place] = engine
         return engine
 
@@ -273,7 +287,14 @@ class RayDriver:
         try:
             loaded: EngineFacts | Swap = ray.get(call)
         except Exception as error:
-            self._load_failed(place, engine, error)
+            if engine.is_parked:
+                self._scheduler.unpark(place)
+                self._lost(place, reason(error))
+            else:
+                self._load_failed(place, engine, error)
+            return
+        if not engine.is_placed:
+            self._placed(place, engine)
             return
         engine.starting, engine.is_live = None, True
         seconds = time.monotonic() - engine.asked_at
@@ -283,11 +304,21 @@ class RayDriver:
         else:
             self._journal.engine_started(place, engine.checkpoint_id, loaded, seconds)
 
+    def _placed(self, place: int, engine: _Engine) -> None:
+        engine.is_placed = True
+        if engine.is_parked:
+            engine.starting, engine.is_parked = None, False
+            self._journal.say("place has room", engine=place)
+            self._scheduler.unpark(place)
+        else:
+            engine.starting = engine.actor.start.remote(self._specs[engine.checkpoint_id])
+            self._await(engine.starting, place)
+
     def _load_failed(self, place: int, engine: _Engine, error: Exception) -> None:
         if engine.is_live:
             # whatever it was: only where a fresh engine fails too it is the checkpoint's fault
             self._journal.swap_failed(place, engine.checkpoint_id, error)
-            self._start(place, engine.checkpoint_id)
+            self._start(place, self._host(place, engine.checkpoint_id), engine.checkpoint_id)
             return
         fault, why = classify(error, starting=True), reason(error)
         self._discard(place)
@@ -306,14 +337,36 @@ class RayDriver:
         self._looked_at = now
         for place, engine in list(self._engines.items()):
             config = self._specs[engine.checkpoint_id].config
+            if engine.is_parked:
+                continue
             if engine.starting is not None:
                 limit = config.engine.start_timeout_s
-                if now - engine.asked_at > limit:
+                if not engine.is_placed and now - engine.asked_at > PLACED_S:
+                    self._park(place, engine)
+                elif now - engine.asked_at > limit:
                     self._load_failed(place, engine, EngineError(f"not ready after engine.start_timeout_s = {limit:g}"))
             elif engine.running:
                 limit = config.dispatch.unit_timeout_s or self._scheduler.costs.patience_s(engine.running.values())
                 if now - engine.began_at > limit:
                     self._lost(place, f"the engine was ended: no unit done in {round(limit, 1):g} s (dispatch.unit_timeout_s)")
+        if not all(self._engines[place].is_parked for place in self._calls.values()):
+            self._went_on_at = now
+        self._give_up_parked(now - self._went_on_at)
+
+    def _park(self, place: int, engine: _Engine) -> None:
+        engine.is_parked = True
+        self._journal.say("place waits", engine=place, reason=f"the cluster has no room for its engine after {PLACED_S:g} s")
+        self._scheduler.park(place)
+
+    def _give_up_parked(self, waited_s: float) -> None:
+        """Where nothing else goes on, places are given up that have no room for as long as an engine may take to start."""
+        for place, engine in list(self._engines.items()):
+            limit = self._specs[engine.checkpoint_id].config.engine.start_timeout_s
+            if engine.is_parked and waited_s > limit:
+                why = f"the cluster had no room for an engine in engine.start_timeout_s = {limit:g}"
+                self._discard(place)
+                self._scheduler.give_up(place, why)
+                self._journal.say("place given up", engine=place, reason=why)
 
     def _record_unit(self, place: int, engine: _Engine, call: Any) -> None:
         unit = engine.running.pop(call)

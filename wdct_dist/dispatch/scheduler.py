@@ -5,6 +5,9 @@ a fair share of the time that is left comes first, then those that it can swap t
 has an engine it joins the one that would be done last, if loading it takes less time than the engines there still need. Where several
 engines share what is left of a checkpoint, and none is without an engine, units become smaller towards the end, so that all end together.
 
+The whole pool is started at once. A place that the cluster has no room for, as after the loss of a node, is parked: the others do its work,
+and it is nobody's fault.
+
 A unit that was in flight when its engine died is *suspect*: it is run again alone, so that the next death is surely its own. A suspect
 that kills again is split; a single prompt that does so is recorded as an error, and everything else has its answer.
 """
@@ -103,6 +106,7 @@ class _Place:
     load_number: int = 0
     in_flight: list[Unit] = field(default_factory=list)
     deaths: int = 0
+    parked: bool = False
     retired: str | None = None
     serving_suspect: bool = False
     expected_s: float = 0.0
@@ -140,6 +144,7 @@ class Scheduler:
         self._to_ask: set[int] = set()
         self._num_in_flight = 0
         self._num_retired = 0
+        self._num_parked = 0
         self._num_done_since_all_asked = 0
         self._time_left_s = math.inf
         self.set_places(num_engines)
@@ -197,9 +202,8 @@ class Scheduler:
         place.expected_s = place.taken_s = 0.0
         self._leave(place)
         place.deaths += 1
-        if place.deaths > self._max_restarts and place.retired is None:
-            place.retired = why
-            self._num_retired += 1
+        if place.deaths > self._max_restarts:
+            self._retire(place, why)
         self._ask_all()
 
     def started(self, checkpoint_id: str, seconds: float | None = None, *, swapped: bool = False) -> None:
@@ -224,6 +228,26 @@ class Scheduler:
             self._waiting.pop(checkpoint_id, None)
         self._ask_all()
         return queue.failed is not None
+
+    def park(self, engine: int) -> None:
+        """The place has no room in the cluster: what its engine was to load is free for others, and nothing is given until `unpark`."""
+        place = self._places[engine]
+        assert not place.in_flight, "only a place whose engine is not there yet"
+        place.parked = True
+        self._num_parked += 1
+        self._leave(place)
+        self._ask_all()
+
+    def unpark(self, engine: int) -> None:
+        """The place has room for an engine again."""
+        self._places[engine].parked = False
+        self._num_parked -= 1
+        self._to_ask.add(engine)
+
+    def give_up(self, engine: int, why: str) -> None:
+        """The place, which is parked, has waited for too long."""
+        self.unpark(engine)
+        self._retire(self._places[engine], why)
 
     def stop(self) -> None:
         """No more units are given; those in flight may end."""
@@ -255,7 +279,7 @@ class Scheduler:
         return {number: place.retired for number, place in enumerate(self._places) if place.retired is not None}
 
     def _choose(self, place: _Place) -> Action | None:
-        if place.retired is not None:
+        if place.retired is not None or place.parked:
             return None
         if self._poisonous and not self._stopped:
             record = self._poisonous.popleft()
@@ -276,14 +300,15 @@ class Scheduler:
             return None
         if place.in_flight:
             return None
-        wanted = self._wanted(queue.checkpoint_id if queue is not None else None)
+        wanted = self._wanted(place)
         if wanted is None:
             return None
         self._join(place, wanted)
         return Load(wanted.checkpoint_id)
 
-    def _wanted(self, present: str | None) -> _Queue | None:
-        """The checkpoint that an engine with the checkpoint `present` takes next; see the policy above."""
+    def _wanted(self, place: _Place) -> _Queue | None:
+        """The checkpoint that the engine takes next; see the policy above."""
+        present = place.queue.checkpoint_id if place.queue is not None else None
         left = self._reckon()
         alone = [queue for queue in self._waiting.values() if queue.num_engines == 0]
         if alone:
@@ -297,7 +322,10 @@ class Scheduler:
         shared = [
             queue
             for queue in self._waiting.values()
-            if not self.costs.measured or left[queue.checkpoint_id] / queue.num_engines > self.costs.load_s(queue.checkpoint_id, present)
+            # the whole pool is started at once, whatever earlier runs let expect
+            if place.load_number == 0
+            or not self.costs.measured
+            or left[queue.checkpoint_id] / queue.num_engines > self.costs.load_s(queue.checkpoint_id, present)
         ]
         return min(
             shared,
@@ -308,7 +336,7 @@ class Scheduler:
     def _reckon(self) -> dict[str, float]:
         """Engine time left by checkpoint; renews what all engines together still need."""
         left = {queue.checkpoint_id: queue.left_s(self.costs) for queue in self._waiting.values()}
-        self._time_left_s = sum(left.values()) / max(1, len(self._places) - self._num_retired)
+        self._time_left_s = sum(left.values()) / max(1, len(self._places) - self._num_retired - self._num_parked)
         return left
 
     def _take_first(self, place: _Place, queue: _Queue, units: deque[Unit]) -> Unit | None:
@@ -364,6 +392,11 @@ class Scheduler:
         if place.queue is not None:
             place.queue.num_engines -= 1
             place.queue = None
+
+    def _retire(self, place: _Place, why: str) -> None:
+        if place.retired is None:
+            place.retired = why
+            self._num_retired += 1
 
     def _ask_all(self) -> None:
         self._num_done_since_all_asked = 0

@@ -60,8 +60,12 @@ class Worker:
         self._store = Store(spec.run_uri, spec.config.dispatch.store_retry_s)
         self._engine: Engine | None = None
 
-    def start(self) -> EngineFacts:
-        """Starts the engine; raises `EngineError` or `CheckpointError` where it does not start."""
+    def start(self, spec: WorkerSpec | None = None) -> EngineFacts:
+        """Starts the engine, with another checkpoint than at first where `spec` says so.
+
+        Raises `EngineError` or `CheckpointError` where it does not start.
+        """
+        self._spec = spec or self._spec
         self._engine = build_engine(self._spec.checkpoint, self._spec.config, self._spent())
         return self._engine.facts
 
