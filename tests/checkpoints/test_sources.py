@@ -122,7 +122,7 @@ def test_the_same_weights_may_stand_under_two_given_ids(tmp_path: Path) -> None:
         ([None], ConfigError, "None is neither a text nor a mapping"),
         ([7], ConfigError, "7 is neither a text nor a mapping"),
         ([["model"]], ConfigError, "['model'] is neither a text nor a mapping"),
-        ([{"path": "model", "name": "x"}], ConfigError, "has the unknown key 'name'; allowed are path, id, revision"),
+        ([{"path": "model", "name": "x"}], ConfigError, "has the unknown key 'name'; allowed are path, id, revision, revisions"),
         ([{"id": "x"}], ConfigError, "{'id': 'x'} has no `path`"),
         ([{"path": 7}], ConfigError, "checkpoints: `path`: 7 is not allowed"),
         ([{"path": "model", "id": 7}], ConfigError, "`id`: 7 is not allowed; allowed is a text on one line (quote numbers in YAML)"),

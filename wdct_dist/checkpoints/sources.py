@@ -6,16 +6,18 @@ import glob
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from wdct_dist.checkpoints.package import SCHEME, find_in_package
+from wdct_dist.checkpoints.revisions import read_revisions
 from wdct_dist.checkpoints.types import Checkpoint, Source
 from wdct_dist.errors import CheckpointError, ConfigError
 from wdct_dist.ids import stable_hash
 
-ALLOWED_KEYS = ("path", "id", "revision")
+TEXT_KEYS = ("path", "id", "revision")
+ALLOWED_KEYS = (*TEXT_KEYS, "revisions")
 FORMS = (
     "allowed are an existing directory, a GGUF file, a glob such as `outputs/*/checkpoint-*`, "
     f"`{SCHEME}module/file.gguf`, or a hub id `org/model` or `org/model@revision`"
@@ -27,22 +29,22 @@ HUB_REVISION = re.compile(r"[\w./-]+", re.ASCII)
 def parse_sources(entries: Sequence[object], base: Path) -> list[Source]:
     """The checkpoints that the entries name, in their order; a glob's in natural order (checkpoint-2 before checkpoint-10).
 
-    An entry is a text or a mapping with `path` and, where wanted, `id` and `revision`. Relative paths start at `base`, and
-    what exists there wins over a hub id of the same spelling. An id that is not given is the last component of the path, or as
-    many of the last components as tell it from all others; for a hub id it is the entry itself.
+    An entry is a text or a mapping with `path` and, where wanted, `id` and `revision`, or `revisions` (see `revisions.py`) for
+    many of them. Relative paths start at `base`, and what exists there wins over a hub id of the same spelling. An id that is
+    not given is the last component of the path, or as many of the last components as tell it from all others; for a hub id it
+    is the entry itself, for one of many revisions ID@REVISION.
     Raises `ConfigError` for entries that cannot be read or that name a checkpoint or an id twice, `CheckpointError` for paths and
     globs that lead nowhere.
     """
     if not entries:
         raise ConfigError(f"checkpoints: none are named; {FORMS}.")
     groups = []
-    for entry in entries:
-        text, checkpoint_id, revision = _read_entry(entry)
-        groups.append(_Group(text, checkpoint_id, _resolve(text, revision, base)))
-        if checkpoint_id is not None and len(groups[-1].found) > 1:
+    for entry in _read_entries(entries):
+        groups.append(_Group(entry.text, entry.checkpoint_id, _resolve(entry.text, entry.revision, base)))
+        if entry.checkpoint_id is not None and len(groups[-1].found) > 1:
             raise ConfigError(
-                f"checkpoints: `{text}` matches {len(groups[-1].found)} checkpoints, so they cannot all have the id "
-                f"{checkpoint_id!r}; leave the id out, or name them one by one."
+                f"checkpoints: `{entry.text}` matches {len(groups[-1].found)} checkpoints, so they cannot all have the id "
+                f"{entry.checkpoint_id!r}; leave the id out, or name them one by one."
             )
     return _with_unique_ids(groups)
 
@@ -81,12 +83,11 @@ def endpoint_checkpoint(checkpoint_id: str, model: str, revision: str | None, ba
 def _named(entries: Sequence[object]) -> list[tuple[str, str, str | None]]:
     """(id, name, revision) of entries that are names and nothing on this machine."""
     named: dict[str, tuple[str, str, str | None]] = {}
-    for entry in entries:
-        text, checkpoint_id, revision = _read_entry(entry)
-        name = checkpoint_id or (text if revision is None else f"{text}@{revision}")
+    for entry in _read_entries(entries):
+        name = entry.checkpoint_id or (entry.text if entry.revision is None else f"{entry.text}@{entry.revision}")
         if name in named:
             raise ConfigError(f"checkpoints: the id {name!r} comes twice; give each checkpoint an id of its own.")
-        named[name] = (name, text, revision)
+        named[name] = (name, entry.text, entry.revision)
     return list(named.values())
 
 
@@ -105,6 +106,15 @@ def scripted_checkpoint(name: str) -> Checkpoint:
         has_chat_template=True,
         kind="scripted",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What one entry says of one revision."""
+
+    text: str
+    checkpoint_id: str | None = None
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +142,20 @@ class _Group:
         return self.checkpoint_id is None and any(len(found.parts) > self.depth for found in self.found)
 
 
-def _read_entry(entry: object) -> tuple[str, str | None, str | None]:
-    """(path or hub id, id, revision) of one entry."""
-    if isinstance(entry, str):
-        return _text("checkpoints", entry), None, None
-    if not isinstance(entry, Mapping):
-        raise ConfigError(f"checkpoints: {entry!r} is neither a text nor a mapping; {FORMS}, or a mapping with {', '.join(ALLOWED_KEYS)}.")
+def _read_entries(entries: Sequence[object]) -> Iterator[_Entry]:
+    """What the entries say, one revision at a time."""
+    for entry in entries:
+        if isinstance(entry, str):
+            yield _Entry(_text("checkpoints", entry))
+        elif isinstance(entry, Mapping):
+            yield from _read_mapping(entry)
+        else:
+            raise ConfigError(
+                f"checkpoints: {entry!r} is neither a text nor a mapping; {FORMS}, or a mapping with {', '.join(ALLOWED_KEYS)}."
+            )
+
+
+def _read_mapping(entry: Mapping[object, object]) -> list[_Entry]:
     unknown = [str(key) for key in entry if key not in ALLOWED_KEYS]
     if unknown:
         raise ConfigError(
@@ -145,8 +163,14 @@ def _read_entry(entry: object) -> tuple[str, str | None, str | None]:
         )
     if entry.get("path") is None:
         raise ConfigError(f"checkpoints: {dict(entry)!r} has no `path`; {FORMS}.")
-    texts = {key: _text(f"checkpoints: `{key}`", value) for key, value in entry.items() if value is not None}
-    return texts["path"], texts.get("id"), texts.get("revision")
+    texts = {key: _text(f"checkpoints: `{key}`", entry[key]) for key in TEXT_KEYS if entry.get(key) is not None}
+    one = _Entry(texts["path"], texts.get("id"), texts.get("revision"))
+    if entry.get("revisions") is None:
+        return [one]
+    if one.revision is not None:
+        raise ConfigError(f"checkpoints: {dict(entry)!r} has `revision` and `revisions`; give one of them.")
+    name = one.checkpoint_id
+    return [replace(one, checkpoint_id=name and f"{name}@{revision}", revision=revision) for revision in read_revisions(entry["revisions"])]
 
 
 def _text(where: str, value: object) -> str:

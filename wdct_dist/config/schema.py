@@ -334,6 +334,8 @@ class Config:
     """Statistical repeats of every prompt."""
     checkpoints: list[Any] = field(default_factory=list)
     """Checkpoints: hub ids (`org/model@revision`), directories, globs, GGUF files, `package://module/file`; or {id: NAME, path: …}.
+    Many revisions of a hub id: {path: org/model, revisions: [a, b]}, or a range that includes its end:
+    {path: org/model, revisions: {pattern: 'step{}', from: 1000, to: 143000, step: 1000}}.
     Behind an API: names of its models."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
