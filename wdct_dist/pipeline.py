@@ -175,6 +175,7 @@ def prepare(store: Store, config: Config, items: ItemSelection, record: dict[str
                 "Restore them to go on, or give another run_dir to start anew."
             )
         if all(store.exists(name) and store.sha256(name) == before["sha256"][name] for name in PREPARED):
+            write_provenance(store, record)  # scoring reads from it which checkpoints there are, and some may be new
             write_config(store, config)
             return index
     items_file.write_items(store, items)

@@ -126,6 +126,8 @@ def test_a_checkpoint_added_later_is_all_that_is_run(run: Run) -> None:
     assert run.evaluate("checkpoints=[alpha,beta,gamma]") == 0
     assert run.loaded() == ["alpha", "beta", "gamma"]
     assert run.answers()["checkpoint_id"].unique().sort().to_list() == ["alpha", "beta", "gamma"]
+    summary = pl.read_ipc(run.folder / "scores" / "summary.arrow")
+    assert summary["checkpoint_id"].unique().sort().to_list() == ["alpha", "beta", "gamma"]
 
 
 def damage(name: str, run: Run) -> Path:
