@@ -107,6 +107,16 @@ def test_a_glob_goes_deeper_only_as_far_as_another_entry_makes_it(tmp_path: Path
     assert ids(parse_sources(["a/*", {"path": "b/one", "id": "one"}], tmp_path)) == ["a/one", "a/two", "one"]
 
 
+def test_an_adapters_base_is_a_checkpoint_like_any_other(tmp_path: Path) -> None:
+    make(tmp_path, "sft/adapter-1", "sft/adapter-2", "model")
+    local, hub = Source("model", str(tmp_path / "model")), Source("org/m@v1", "org/m", "v1")
+    assert parse_sources([{"path": "sft/*", "base": "model"}, {"path": "model", "base": "org/m@v1"}], tmp_path) == [
+        Source("adapter-1", str(tmp_path / "sft/adapter-1"), None, local),
+        Source("adapter-2", str(tmp_path / "sft/adapter-2"), None, local),
+        Source("model", str(tmp_path / "model"), None, hub),
+    ]
+
+
 def test_the_same_weights_may_stand_under_two_given_ids(tmp_path: Path) -> None:
     make(tmp_path, "model")
     entries = [{"path": "model", "id": "first"}, {"path": "model", "id": "again"}]
@@ -122,7 +132,7 @@ def test_the_same_weights_may_stand_under_two_given_ids(tmp_path: Path) -> None:
         ([None], ConfigError, "None is neither a text nor a mapping"),
         ([7], ConfigError, "7 is neither a text nor a mapping"),
         ([["model"]], ConfigError, "['model'] is neither a text nor a mapping"),
-        ([{"path": "model", "name": "x"}], ConfigError, "has the unknown key 'name'; allowed are path, id, revision, revisions"),
+        ([{"path": "model", "name": "x"}], ConfigError, "has the unknown key 'name'; allowed are path, id, revision, base, revisions"),
         ([{"id": "x"}], ConfigError, "{'id': 'x'} has no `path`"),
         ([{"path": 7}], ConfigError, "checkpoints: `path`: 7 is not allowed"),
         ([{"path": "model", "id": 7}], ConfigError, "`id`: 7 is not allowed; allowed is a text on one line (quote numbers in YAML)"),
@@ -130,13 +140,16 @@ def test_the_same_weights_may_stand_under_two_given_ids(tmp_path: Path) -> None:
         ([{"path": "runs/*", "revision": "v1"}], ConfigError, "only hub ids have revisions"),
         ([{"path": "org/m@v1", "revision": "v2"}], ConfigError, "also has `revision: v2`; give one revision"),
         (["org/m@"], ConfigError, "has no revision that a hub knows after `@`"),
-        (["s3://bucket/model"], ConfigError, "`s3://bucket/model` is not on this machine"),
+        (["https://host/model"], ConfigError, "`https://host/model` is not on this machine"),
+        ([{"path": "s3://bucket/model", "revision": "v1"}], ConfigError, "only hub ids have revisions"),
         (["model", "model"], ConfigError, "comes twice (as `model` and as `model`); name each checkpoint once"),
         (["runs/*", "runs/a"], ConfigError, "comes twice (as `runs/*` and as `runs/a`)"),
         (["org/m", "org/m"], ConfigError, "org/m comes twice"),
         ([{"path": "model", "id": "x"}, {"path": "runs/a", "id": "x"}], ConfigError, "the id 'x' comes 2 times"),
         ([{"path": "model", "id": "org/m"}, "org/m"], ConfigError, "give each checkpoint an `id` of its own"),
         ([{"path": "runs/*", "id": "x"}], ConfigError, "`runs/*` matches 2 checkpoints, so they cannot all have the id 'x'"),
+        ([{"path": "model", "base": "runs/*"}], ConfigError, "the base `runs/*` matches 2 checkpoints; name one"),
+        ([{"path": "model", "base": "no-such"}], CheckpointError, "`no-such` does not exist"),
         (["runs/x*"], CheckpointError, "`runs/x*` matches no directory and no GGUF file under"),
         (["runs/*.log"], CheckpointError, "(1 other files match)"),
         (["../elsewhere"], CheckpointError, "`../elsewhere` does not exist (looked for "),

@@ -114,7 +114,7 @@ def empty(directory: Path) -> None:
         (only_pickled, "set `engine.allow_pickle: true`"),
         (lambda directory: only_pickled(directory, "model.pt"), "pickled only (model.pt)"),
         (lambda directory: only_pickled(directory, "consolidated.00.pth"), "pickled only (consolidated.00.pth)"),
-        (as_adapter, "a LoRA adapter (adapter_config.json) without the weights of its base model"),
+        (as_adapter, "a LoRA adapter (adapter_config.json) where a whole model is needed"),
         (as_adapter, "merge the adapter first (peft: `model.merge_and_unload().save_pretrained(DIRECTORY)`)"),
         (with_file("adapter_config.json"), "holds whole weights and an adapter"),
         (repeated, "tensor `model.norm.weight` is in model.fp16.safetensors and in model.safetensors"),

@@ -2,46 +2,47 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from wdct_dist.cache import cache_root
-from wdct_dist.checkpoints import gguf, hub
+from wdct_dist.checkpoints import hub, object_store
+from wdct_dist.checkpoints.adapter import (
+    Adapter,
+    adapter_digest,
+    find_changes,
+    has_own_tokenizer,
+    is_adapter,
+    merged_files,
+    read_adapter,
+)
 from wdct_dist.checkpoints.digest import digest
+from wdct_dist.checkpoints.materialise import materialise
 from wdct_dist.checkpoints.model_config import ModelConfig, read_model_config
-from wdct_dist.checkpoints.package import SCHEME, find_in_package
+from wdct_dist.checkpoints.node_copy import directory_of, on_this_node
+from wdct_dist.checkpoints.sources import resolve_base
 from wdct_dist.checkpoints.tokenizer import has_chat_template, require_tokenizer
 from wdct_dist.checkpoints.types import Checkpoint, Kind, Source
 from wdct_dist.checkpoints.weights import Weights, read_weights, weight_files
-from wdct_dist.errors import CheckpointError
+from wdct_dist.errors import BadInput, CheckpointError
 from wdct_dist.ids import file_sha256, stable_hash
 
 TORCH_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 
 
 def describe(source: Source, *, allow_pickle: bool, trust_remote_code: bool, cache: Path | None = None) -> Checkpoint:
-    """The checkpoint that `source` names: on this machine, whole, and of a kind that an engine can load.
+    """The checkpoint that `source` names: whole, and of a kind that an engine can load.
 
     Hub ids are downloaded, GGUF files converted (once; kept under `cache`, default `cache_root()`). Hashing reads all weights the first
-    time. Raises `CheckpointError` beginning with the checkpoint's id.
+    time. Of a prefix in an object store only headers and settings are read; `on_this_node` brings the rest.
+    Raises `CheckpointError` beginning with the checkpoint's id.
     """
     cache = cache or cache_root()
+    describe_one = _describe_stored if source.location.startswith(object_store.SCHEMES) else _describe_local
     try:
-        directory, kind = _materialise(source, allow_pickle, cache)
-        config, weights = _check(source, directory, kind, allow_pickle, trust_remote_code)
-        return Checkpoint(
-            checkpoint_id=source.checkpoint_id,
-            digest=digest(directory, cache),
-            directory=directory,
-            source=source.location if source.revision is None else f"{source.location}@{source.revision}",
-            architecture=config.architecture,
-            signature=_signature(directory, config, weights),
-            size_bytes=weights.size_bytes,
-            dtype=config.dtype or _prevailing_dtype(weights),
-            max_position=config.max_position,
-            has_chat_template=has_chat_template(directory),
-            kind=kind,
-        )
+        return describe_one(source, allow_pickle, trust_remote_code, cache)
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint {source.checkpoint_id!r}: {error}") from None
     except OSError as error:
@@ -51,19 +52,85 @@ def describe(source: Source, *, allow_pickle: bool, trust_remote_code: bool, cac
         ) from None
 
 
-def _materialise(source: Source, allow_pickle: bool, cache: Path) -> tuple[Path, Kind]:
-    """A directory on this machine, and how it came to be."""
-    if source.location.startswith(SCHEME):
-        path = find_in_package(source.location)
-        return (path if path.is_dir() else gguf.dequantise(path, cache)), "package"
-    path = Path(source.location)
-    if not path.is_absolute():
-        return hub.bring(source.location, source.revision, allow_pickle=allow_pickle), "hub"
-    if path.is_dir():
-        return path, "directory"
-    if path.is_file():
-        return gguf.dequantise(path, cache), "gguf"
-    raise CheckpointError(f"{path}: there is no such directory or file; correct the path.")
+def _describe_local(source: Source, allow_pickle: bool, trust_remote_code: bool, cache: Path) -> Checkpoint:
+    directory, kind = materialise(source, allow_pickle, cache)
+    if is_adapter(directory):
+        return _describe_adapter(source, directory, allow_pickle, trust_remote_code, cache)
+    if source.base is not None:
+        raise CheckpointError(f"{directory}: is no adapter, so it has no `base`; leave the base out.")
+    config, weights = _check(source, directory, kind, allow_pickle, trust_remote_code)
+    return _checkpoint(source, kind, directory, config, weights, digest(directory, cache))
+
+
+def _describe_adapter(source: Source, directory: Path, allow_pickle: bool, trust_remote_code: bool, cache: Path) -> Checkpoint:
+    """From headers, the base's description and the adapter's files; it is merged where and when a node needs it."""
+    adapter = read_adapter(directory)
+    named = source.base or _stated_base(adapter)
+    base = describe(named, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code, cache=cache)
+    with on_this_node(base, max_gib=None, allow_pickle=allow_pickle, cache=cache) as lease:
+        find_changes(adapter, lease.directory)
+        files_bytes = sum(file.stat().st_size for file in merged_files(directory, lease.directory))
+    identity = adapter_digest(base.digest, directory, cache)
+    return replace(
+        base,
+        checkpoint_id=source.checkpoint_id,
+        digest=identity,
+        directory=directory_of(identity, cache),
+        source=f"{source.location}{f'@{source.revision}' if source.revision else ''} merged into {base.source}",
+        has_chat_template=has_chat_template(directory) if has_own_tokenizer(directory) else base.has_chat_template,
+        kind="adapter",
+        origin=source,
+        base=base,
+        files_bytes=files_bytes,
+    )
+
+
+def _stated_base(adapter: Adapter) -> Source:
+    """The base that the adapter was trained on, where its name still leads somewhere."""
+    if adapter.base_name is None:
+        raise CheckpointError(f"{adapter.directory}: a LoRA adapter that does not state its base; give it as `base`: {{path: …, base: …}}.")
+    try:
+        return resolve_base(adapter.base_name, adapter.base_revision, Path.cwd())
+    except BadInput as error:
+        raise CheckpointError(
+            f"{adapter.directory}: a LoRA adapter of a base that is not found here: {error} Give the base as `base`: {{path: …, base: …}}."
+        ) from None
+
+
+def _describe_stored(source: Source, allow_pickle: bool, trust_remote_code: bool, cache: Path) -> Checkpoint:
+    """From headers and settings alone; `directory` is where it will be once a node needs it."""
+    if source.base is not None:
+        raise CheckpointError(f"{source.location}: an adapter in an object store is not merged from there; copy it to a directory.")
+    prefix = object_store.look(source.location)
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="outline-") as folder:
+        outlined = Path(folder)
+        object_store.outline(prefix, outlined)
+        try:
+            config, weights = _check(source, outlined, "object store", allow_pickle, trust_remote_code)
+            identity = object_store.prefix_digest(prefix, outlined)
+            checkpoint = _checkpoint(source, "object store", outlined, config, weights, identity)
+        except CheckpointError as error:
+            # a user knows the prefix, not the place where its outline was for a moment
+            raise CheckpointError(str(error).replace(folder, source.location.partition("?")[0].rstrip("/"))) from None
+    return replace(checkpoint, directory=directory_of(identity, cache), files_bytes=prefix.size_bytes)
+
+
+def _checkpoint(source: Source, kind: Kind, directory: Path, config: ModelConfig, weights: Weights, identity: str) -> Checkpoint:
+    return Checkpoint(
+        checkpoint_id=source.checkpoint_id,
+        digest=identity,
+        directory=directory,
+        source=source.location if source.revision is None else f"{source.location}@{source.revision}",
+        architecture=config.architecture,
+        signature=_signature(directory, config, weights),
+        size_bytes=weights.size_bytes,
+        dtype=config.dtype or _prevailing_dtype(weights),
+        max_position=config.max_position,
+        has_chat_template=has_chat_template(directory),
+        kind=kind,
+        origin=source,
+    )
 
 
 def _check(source: Source, directory: Path, kind: Kind, allow_pickle: bool, trust_remote_code: bool) -> tuple[ModelConfig, Weights]:

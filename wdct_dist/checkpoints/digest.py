@@ -41,7 +41,12 @@ def digest(directory: Path, cache: Path | None = None) -> str:
 
     `cache` is the cache root (default `cache_root()`). Raises `CheckpointError` for an index of weights that cannot be read.
     """
-    return _combine(directory, (*weight_files(directory), *_matching(directory, (*CONFIG_PATTERNS, *TOKENIZER_PATTERNS))), cache)
+    return _combine(directory, deciding_files(directory), cache)
+
+
+def deciding_files(directory: Path) -> set[Path]:
+    """The files in `directory` that decide answers. Raises `CheckpointError` for an index of weights that cannot be read."""
+    return {*weight_files(directory), *_matching(directory, (*CONFIG_PATTERNS, *TOKENIZER_PATTERNS))}
 
 
 def weights_digest(directory: Path, cache: Path | None = None) -> str:

@@ -1,4 +1,4 @@
-"""A lock between processes, held through a file."""
+"""Locks between processes, held through a file. They end with the process that holds them, however that ends."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import contextlib
 import fcntl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
 @contextlib.contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Waits for the lock, holds it inside the block; it ends with the process that holds it, however that ends.
+    """Waits for the lock and holds it inside the block, alone.
 
     Some network file systems have no locks. There the block runs without: what it guards is also put in place atomically, so two
     processes then do the same work twice but spoil nothing.
@@ -19,3 +20,23 @@ def locked(file: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+def hold_shared(file: Path) -> IO[str]:
+    """Waits until nobody holds the lock alone, then holds it with others until what is returned is closed."""
+    stream = file.open("a")
+    with contextlib.suppress(OSError):
+        fcntl.flock(stream, fcntl.LOCK_SH)
+    return stream
+
+
+@contextlib.contextmanager
+def locked_if_free(file: Path) -> Iterator[bool]:
+    """Whether nobody held the lock; if so it is held inside the block, alone. False too where there are no locks."""
+    with file.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True

@@ -10,17 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
+from wdct_dist.checkpoints import object_store
 from wdct_dist.checkpoints.package import SCHEME, find_in_package
 from wdct_dist.checkpoints.revisions import read_revisions
 from wdct_dist.checkpoints.types import Checkpoint, Source
 from wdct_dist.errors import CheckpointError, ConfigError
 from wdct_dist.ids import stable_hash
 
-TEXT_KEYS = ("path", "id", "revision")
+TEXT_KEYS = ("path", "id", "revision", "base")
 ALLOWED_KEYS = (*TEXT_KEYS, "revisions")
 FORMS = (
     "allowed are an existing directory, a GGUF file, a glob such as `outputs/*/checkpoint-*`, "
-    f"`{SCHEME}module/file.gguf`, or a hub id `org/model` or `org/model@revision`"
+    f"`{SCHEME}module/file.gguf`, `s3://bucket/prefix`, or a hub id `org/model` or `org/model@revision`"
 )
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 HUB_REVISION = re.compile(r"[\w./-]+", re.ASCII)
@@ -30,9 +31,9 @@ def parse_sources(entries: Sequence[object], base: Path) -> list[Source]:
     """The checkpoints that the entries name, in their order; a glob's in natural order (checkpoint-2 before checkpoint-10).
 
     An entry is a text or a mapping with `path` and, where wanted, `id` and `revision`, or `revisions` (see `revisions.py`) for
-    many of them. Relative paths start at `base`, and what exists there wins over a hub id of the same spelling. An id that is
-    not given is the last component of the path, or as many of the last components as tell it from all others; for a hub id it
-    is the entry itself, for one of many revisions ID@REVISION.
+    many of them, and for LoRA adapters `base`. Relative paths start at `base`, and what exists there wins over a hub id of the
+    same spelling. An id that is not given is the last component of the path, or as many of the last components as tell it from
+    all others; for a hub id it is the entry itself, for one of many revisions ID@REVISION.
     Raises `ConfigError` for entries that cannot be read or that name a checkpoint or an id twice, `CheckpointError` for paths and
     globs that lead nowhere.
     """
@@ -40,13 +41,23 @@ def parse_sources(entries: Sequence[object], base: Path) -> list[Source]:
         raise ConfigError(f"checkpoints: none are named; {FORMS}.")
     groups = []
     for entry in _read_entries(entries):
-        groups.append(_Group(entry.text, entry.checkpoint_id, _resolve(entry.text, entry.revision, base)))
+        found = _resolve(entry.text, entry.revision, base)
+        over = None if entry.base is None else resolve_base(entry.base, None, base)
+        groups.append(_Group(entry.text, entry.checkpoint_id, found, over))
         if entry.checkpoint_id is not None and len(groups[-1].found) > 1:
             raise ConfigError(
                 f"checkpoints: `{entry.text}` matches {len(groups[-1].found)} checkpoints, so they cannot all have the id "
                 f"{entry.checkpoint_id!r}; leave the id out, or name them one by one."
             )
     return _with_unique_ids(groups)
+
+
+def resolve_base(text: str, revision: str | None, base: Path) -> Source:
+    """The model that an adapter is merged into; named like a checkpoint. Raises as `parse_sources`, also where it is not one."""
+    found = _resolve(text, revision, base)
+    if len(found) > 1:
+        raise ConfigError(f"checkpoints: the base `{text}` matches {len(found)} checkpoints; name one.")
+    return Source(text, found[0].location, found[0].revision)
 
 
 def scripted_checkpoints(entries: Sequence[object]) -> list[Checkpoint]:
@@ -115,6 +126,7 @@ class _Entry:
     text: str
     checkpoint_id: str | None = None
     revision: str | None = None
+    base: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +144,7 @@ class _Group:
     text: str
     checkpoint_id: str | None
     found: list[_Found]
+    base: Source | None = None
     depth: int = field(default=1)
     """How many of the last parts make an id, the same number for all of a glob's matches."""
 
@@ -164,7 +177,7 @@ def _read_mapping(entry: Mapping[object, object]) -> list[_Entry]:
     if entry.get("path") is None:
         raise ConfigError(f"checkpoints: {dict(entry)!r} has no `path`; {FORMS}.")
     texts = {key: _text(f"checkpoints: `{key}`", entry[key]) for key in TEXT_KEYS if entry.get(key) is not None}
-    one = _Entry(texts["path"], texts.get("id"), texts.get("revision"))
+    one = _Entry(texts["path"], texts.get("id"), texts.get("revision"), texts.get("base"))
     if entry.get("revisions") is None:
         return [one]
     if one.revision is not None:
@@ -184,6 +197,11 @@ def _resolve(text: str, revision: str | None, base: Path) -> list[_Found]:
         find_in_package(text)
         _refuse_revision(text, revision)
         return [_Found(text, None, _parts(PurePath(text.removeprefix(SCHEME))))]
+    if text.startswith(object_store.SCHEMES):
+        object_store.refuse_unfit(text)
+        _refuse_revision(text, revision)
+        bucket_and_key = PurePath(text.partition("://")[2].partition("?")[0].rpartition("@")[2])
+        return [_Found(text, None, _parts(bucket_and_key))]
     if "://" in text:
         raise ConfigError(f"checkpoints: `{text}` is not on this machine; {FORMS}. Copy it to a directory first.")
     path = Path(os.path.abspath(base / Path(text).expanduser()))
@@ -207,7 +225,7 @@ def _resolve(text: str, revision: str | None, base: Path) -> list[_Found]:
 
 def _refuse_revision(text: str, revision: str | None) -> None:
     if revision is not None:
-        raise ConfigError(f"checkpoints: `{text}` is on this machine and has no `revision: {revision}`; only hub ids have revisions.")
+        raise ConfigError(f"checkpoints: `{text}` has no `revision: {revision}`; only hub ids have revisions.")
 
 
 def _refuse_plain_file(path: Path) -> None:
@@ -232,7 +250,7 @@ def _matches(text: str, base: Path) -> list[Path]:
     """Directories and GGUF files that the glob matches, in natural order."""
     pattern = str(Path(text).expanduser())
     paths = [Path(os.path.abspath(base / name)) for name in glob.glob(pattern, root_dir=base, recursive=True)]
-    matches = sorted({path for path in paths if path.is_dir() or path.suffix.lower() == ".gguf"}, key=_natural)
+    matches = sorted({path for path in paths if path.is_dir() or path.suffix.lower() == ".gguf"}, key=natural)
     if not matches:
         others = f" ({len(paths)} other files match)" if paths else ""
         raise CheckpointError(
@@ -242,7 +260,7 @@ def _matches(text: str, base: Path) -> list[Path]:
     return matches
 
 
-def _natural(path: Path) -> list[tuple[int, int, str]]:
+def natural(path: Path) -> list[tuple[int, int, str]]:
     """Sorts digits as numbers, everything else as text."""
     return [
         (0, int(piece), "") if piece.isdecimal() else (1, 0, piece)
@@ -265,7 +283,7 @@ def _with_unique_ids(groups: list[_Group]) -> list[Source]:
                 owners[group.id_of(found)].append((group, found))
         clashes = {name: pairs for name, pairs in owners.items() if len(pairs) > 1}
         if not clashes:
-            return [Source(group.id_of(found), found.location, found.revision) for group in groups for found in group.found]
+            return [Source(group.id_of(found), found.location, found.revision, group.base) for group in groups for found in group.found]
         to_deepen = {id(group): group for pairs in clashes.values() for group, _ in pairs if group.can_go_deeper()}
         if not to_deepen:
             name, pairs = next(iter(clashes.items()))

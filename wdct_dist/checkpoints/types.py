@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["directory", "gguf", "hub", "package", "endpoint", "scripted"]
+Kind = Literal["directory", "gguf", "hub", "package", "object store", "adapter", "endpoint", "scripted"]
 
 
 DIGEST_OF: dict[str, str] = {
+    "adapter": "what the base's digest vouches for, and the adapter's configuration, weights and tokenizer",
+    "object store": "size and ETag of the weights, content of configuration, tokenizer and chat template",
     "endpoint": "base_url, model name and stated revision: the weights behind an API cannot be hashed, and may change without notice",
     "scripted": "the name: there are no weights",
 }
@@ -22,14 +24,16 @@ class Source:
 
     checkpoint_id: str
     location: str
-    """An absolute path (directory or GGUF file), `package://module/file`, or a hub id `org/model`."""
+    """An absolute path (directory or GGUF file), `package://module/file`, `s3://bucket/prefix`, or a hub id `org/model`."""
     revision: str | None = None
     """Branch, tag or commit of a hub id; None is the hub's main branch."""
+    base: Source | None = None
+    """Of an adapter, the model that it is merged into; None: the one that it states itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Weights under test, whole and on this machine."""
+    """Weights under test, known to be whole; `node_copy.on_this_node` says where a node has them."""
 
     checkpoint_id: str
     digest: str
@@ -37,7 +41,7 @@ class Checkpoint:
     directory: Path
     """What an engine loads: safetensors, config.json and tokenizer."""
     source: str
-    """What the configuration named, with `@revision` where it has one."""
+    """What the configuration named, with `@revision` where it has one; of an adapter also what it is merged into."""
     architecture: str
     """Class name of the model, for example `LlamaForCausalLM`; `scripted` where there is no model."""
     signature: str
@@ -50,6 +54,12 @@ class Checkpoint:
     """Longest sequence in tokens that the checkpoint states, or None where it states none."""
     has_chat_template: bool
     kind: Kind
+    origin: Source | None = None
+    """From which another node brings or makes the same; None where there is nothing to bring."""
+    base: Checkpoint | None = None
+    """What an adapter is merged into."""
+    files_bytes: int = 0
+    """What it takes on a node's disk, where it is brought or made there."""
 
     def to_json(self) -> dict[str, str | int | bool | None]:
         """All fields as JSON values, and what the digest vouches for, for the run's provenance."""

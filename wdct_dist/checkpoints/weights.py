@@ -111,7 +111,7 @@ def _refuse_adapter(directory: Path) -> None:
             "them is meant; move one of the two to a directory of its own."
         )
     raise CheckpointError(
-        f"{directory}: a LoRA adapter (adapter_config.json) without the weights of its base model; allowed are whole weights: merge "
+        f"{directory}: a LoRA adapter (adapter_config.json) where a whole model is needed; allowed here are whole weights: merge "
         "the adapter first (peft: `model.merge_and_unload().save_pretrained(DIRECTORY)`) and give that directory."
     )
 

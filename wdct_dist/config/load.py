@@ -156,6 +156,7 @@ FREE_ON_RESUME = (
     "run_dir",
     "checkpoints",
     "dispatch",
+    "cache",
     "metrics",
     "report",
     "engine.max_num_seqs",

@@ -291,6 +291,13 @@ class DispatchConfig:
 
 
 @dataclass
+class CacheConfig:
+    max_gib: float | None = None
+    """Disk of a node for checkpoints that are brought from an object store or merged from an adapter; those used longest ago make
+    room. Empty: what is free."""
+
+
+@dataclass
 class MetricsConfig:
     bootstrap_resamples: int = 1000
     """Resamples of the items for the intervals; 0 leaves the intervals out."""
@@ -333,12 +340,17 @@ class Config:
     trials: int = 1
     """Statistical repeats of every prompt."""
     checkpoints: list[Any] = field(default_factory=list)
-    """Checkpoints: hub ids (`org/model@revision`), directories, globs, GGUF files, `package://module/file`; or {id: NAME, path: …}.
+    """Checkpoints: hub ids (`org/model@revision`), directories, globs, GGUF files, `package://module/file`, `s3://bucket/prefix`;
+    or {id: NAME, path: …}.
     Many revisions of a hub id: {path: org/model, revisions: [a, b]}, or a range that includes its end:
     {path: org/model, revisions: {pattern: 'step{}', from: 1000, to: 143000, step: 1000}}.
+    LoRA adapters (PEFT) are merged into their base, which is {path: ADAPTER, base: …} or what the adapter states.
+    While they are trained: {watch: outputs/run1} evaluates each that becomes complete there, until the file `done` appears there
+    (another: `until: FILE`) or a signal comes.
     Behind an API: names of its models."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     dispatch: DispatchConfig = field(default_factory=DispatchConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     report: ReportConfig = field(default_factory=ReportConfig)

@@ -10,6 +10,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from wdct_dist.checkpoints.node_cache import Lease
+from wdct_dist.checkpoints.node_copy import on_this_node
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import Config, EngineKind
 from wdct_dist.dispatch.plan import Unit
@@ -59,6 +61,7 @@ class Worker:
         self._spec = spec
         self._store = Store(spec.run_uri, spec.config.dispatch.store_retry_s)
         self._engine: Engine | None = None
+        self._lease: Lease | None = None
 
     def start(self, spec: WorkerSpec | None = None) -> EngineFacts:
         """Starts the engine, with another checkpoint than at first where `spec` says so.
@@ -66,7 +69,7 @@ class Worker:
         Raises `EngineError` or `CheckpointError` where it does not start.
         """
         self._spec = spec or self._spec
-        self._engine = build_engine(self._spec.checkpoint, self._spec.config, self._spent())
+        self._engine = build_engine(self._at_hand(self._spec), self._spec.config, self._spent())
         return self._engine.facts
 
     def swap(self, spec: WorkerSpec) -> Swap:
@@ -75,7 +78,7 @@ class Worker:
         verdict = can_swap(self._spec.checkpoint, spec.checkpoint)
         if not verdict.possible:
             raise SwapRefused(verdict.reason)
-        swap = self._engine.swap(spec.checkpoint)
+        swap = self._engine.swap(self._at_hand(spec))
         self._spec = spec
         return swap
 
@@ -104,6 +107,15 @@ class Worker:
     def close(self) -> None:
         if self._engine is not None:
             self._engine.close()
+        if self._lease is not None:
+            self._lease.close()
+
+    def _at_hand(self, spec: WorkerSpec) -> Checkpoint:
+        """The spec's checkpoint with its files on this node, where they stay while the engine has it."""
+        if self._lease is not None:
+            self._lease.close()  # before, not after: the disk may have room for one only
+        self._lease = on_this_node(spec.checkpoint, max_gib=spec.config.cache.max_gib, allow_pickle=spec.config.engine.allow_pickle)
+        return replace(spec.checkpoint, directory=self._lease.directory)
 
     def _prompts(self) -> PromptReader:
         # a reader a call: its decoded batch is not shared between threads, and opening a mapped file costs microseconds

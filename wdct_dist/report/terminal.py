@@ -65,6 +65,9 @@ def facts(config: Config, provenance: Mapping[str, Any]) -> list[str]:
             f"{config.metrics.bootstrap_resamples:,} resamples, seed {config.metrics.bootstrap_seed}"
         )
     lines += provenance.get("paraphrases", [])[:1]
+    lines += [
+        f"checkpoint {one['checkpoint_id']}: {one['source']}" for one in provenance.get("checkpoints", []) if one.get("kind") == "adapter"
+    ]
     lines += [f"checkpoint {name} failed: {reason}" for name, reason in provenance.get("failed_checkpoints", {}).items()]
     return lines
 
