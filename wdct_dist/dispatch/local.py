@@ -30,6 +30,8 @@ def run_locally(scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Jou
                     worker = None
                 worker = worker or _start(action.checkpoint_id, spec, scheduler, journal)
                 interrupts.when_requested = None if worker is None else worker.stop
+                if worker is not None and (upcoming := scheduler.upcoming(0)) is not None:
+                    worker.prefetch(specs[upcoming])
                 continue
             journal.unit_given(0, action.unit)
             try:

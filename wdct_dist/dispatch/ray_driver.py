@@ -303,6 +303,8 @@ class RayDriver:
             self._journal.engine_swapped(place, engine.checkpoint_id, loaded, seconds)
         else:
             self._journal.engine_started(place, engine.checkpoint_id, loaded, seconds)
+        if (upcoming := self._scheduler.upcoming(place)) is not None:
+            engine.actor.prefetch.remote(self._specs[upcoming])
 
     def _placed(self, place: int, engine: _Engine) -> None:
         engine.is_placed = True

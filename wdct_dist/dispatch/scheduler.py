@@ -175,6 +175,12 @@ class Scheduler:
             self._to_ask.discard(engine)
         return action
 
+    def upcoming(self, engine: int) -> str | None:
+        """The checkpoint that this place would take next if its present one were done now; None where there is none."""
+        place = self._places[engine]
+        wanted = None if self._stopped else self._wanted(place, but=place.queue)
+        return None if wanted is None else wanted.checkpoint_id
+
     def done(self, engine: int, unit: Unit, seconds: float | None = None) -> None:
         """The unit's shard is written; `seconds`: how long the engine was busy with it, where it was measured."""
         place = self._places[engine]
@@ -306,11 +312,12 @@ class Scheduler:
         self._join(place, wanted)
         return Load(wanted.checkpoint_id)
 
-    def _wanted(self, place: _Place) -> _Queue | None:
-        """The checkpoint that the engine takes next; see the policy above."""
+    def _wanted(self, place: _Place, but: _Queue | None = None) -> _Queue | None:
+        """The checkpoint that the engine takes next, other than `but`; see the policy above."""
         present = place.queue.checkpoint_id if place.queue is not None else None
         left = self._reckon()
-        alone = [queue for queue in self._waiting.values() if queue.num_engines == 0]
+        waiting = [queue for queue in self._waiting.values() if queue is not but]
+        alone = [queue for queue in waiting if queue.num_engines == 0]
         if alone:
 
             def urgency(queue: _Queue) -> tuple[bool, bool, float, int]:
@@ -321,7 +328,7 @@ class Scheduler:
             return min(alone, key=urgency)
         shared = [
             queue
-            for queue in self._waiting.values()
+            for queue in waiting
             # the whole pool is started at once, whatever earlier runs let expect
             if place.load_number == 0
             or not self.costs.measured

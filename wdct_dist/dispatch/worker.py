@@ -15,6 +15,7 @@ from wdct_dist.checkpoints.node_copy import on_this_node
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import Config, EngineKind
 from wdct_dist.dispatch.plan import Unit
+from wdct_dist.dispatch.prefetch import Prefetch
 from wdct_dist.engine.build import build_engine
 from wdct_dist.engine.endpoint_limits import spent_before
 from wdct_dist.engine.protocol import Engine, EngineFacts, Response, Stoppable, Stopped, Swap
@@ -62,6 +63,7 @@ class Worker:
         self._store = Store(spec.run_uri, spec.config.dispatch.store_retry_s)
         self._engine: Engine | None = None
         self._lease: Lease | None = None
+        self._prefetch = Prefetch()
 
     def start(self, spec: WorkerSpec | None = None) -> EngineFacts:
         """Starts the engine, with another checkpoint than at first where `spec` says so.
@@ -81,6 +83,11 @@ class Worker:
         swap = self._engine.swap(self._at_hand(spec))
         self._spec = spec
         return swap
+
+    def prefetch(self, spec: WorkerSpec) -> None:
+        """Has the files of the checkpoint that comes next brought to this node; returns at once."""
+        if spec.config.engine.kind is EngineKind.vllm:
+            self._prefetch.start(spec.checkpoint, max_gib=spec.config.cache.max_gib, allow_pickle=spec.config.engine.allow_pickle)
 
     def run(self, unit: Unit) -> UnitReport:
         """Answers the unit's prompts and writes its shard."""
@@ -107,6 +114,7 @@ class Worker:
     def close(self) -> None:
         if self._engine is not None:
             self._engine.close()
+        self._prefetch.close()
         if self._lease is not None:
             self._lease.close()
 

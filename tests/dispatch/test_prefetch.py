@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wdct_dist.checkpoints.types import Checkpoint, Source
+from wdct_dist.dispatch.plan import Unit
+from wdct_dist.dispatch.prefetch import Prefetch, available_bytes
+from wdct_dist.dispatch.scheduler import Load, Run, Scheduler
+
+
+def checkpoint_in(directory: Path) -> Checkpoint:
+    origin = Source("next", str(directory))
+    return Checkpoint("next", "d" * 64, directory, str(directory), "L", "s", 0, "float32", None, True, "directory", origin)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "model-1.safetensors").write_bytes(b"x" * 1000)
+    (tmp_path / "model-2.safetensors").write_bytes(b"x" * 500)
+    (tmp_path / "optimizer.pt").write_bytes(b"x" * 7000)
+    return tmp_path
+
+
+def test_the_weights_and_nothing_else_are_read_ahead(directory: Path) -> None:
+    prefetch = Prefetch()
+    prefetch.start(checkpoint_in(directory), max_gib=None, allow_pickle=False)
+    assert prefetch.wait(30)
+    prefetch.close()
+    assert prefetch.num_bytes_read == 1500
+
+
+def test_nothing_is_read_ahead_where_memory_is_short(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wdct_dist.dispatch.prefetch.available_bytes", lambda: 2000)
+    prefetch = Prefetch()
+    prefetch.start(checkpoint_in(directory), max_gib=None, allow_pickle=False)
+    assert prefetch.wait(30)
+    assert prefetch.num_bytes_read == 0
+
+
+def test_a_checkpoint_that_cannot_be_had_is_left_for_the_engine_to_meet(tmp_path: Path) -> None:
+    prefetch = Prefetch()
+    prefetch.start(checkpoint_in(tmp_path / "gone"), max_gib=None, allow_pickle=False)
+    assert prefetch.wait(30)
+    assert prefetch.num_bytes_read == 0
+
+
+def test_available_memory_is_read_from_the_system(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal:  9 kB\nMemAvailable:   3 kB\n")
+    assert available_bytes(tmp_path / "meminfo") == 3072
+    assert available_bytes(tmp_path / "none") == 0
+
+
+def units(*names: str) -> list[Unit]:
+    return [Unit(name, name * 8, "direct", 0, start, start + 1) for name in names for start in range(3)]
+
+
+def test_what_comes_next_is_what_the_place_is_then_given() -> None:
+    scheduler = Scheduler(units("a", "b"), units_in_flight=1)
+    assert scheduler.next(0) == Load("a")
+    assert scheduler.upcoming(0) == "b"
+    while isinstance(action := scheduler.next(0), Run):
+        assert scheduler.upcoming(0) == "b"
+        scheduler.done(0, action.unit)
+    assert action == Load("b")
+    assert scheduler.upcoming(0) is None
+
+
+def test_nothing_comes_next_after_a_stop() -> None:
+    scheduler = Scheduler(units("a", "b"))
+    assert scheduler.next(0) == Load("a")
+    scheduler.stop()
+    assert scheduler.upcoming(0) is None

@@ -1,0 +1,79 @@
+"""Brings the next checkpoint's files to this node while an engine is busy with the present one.
+
+From an object store, a hub or an adapter to the node's disk, then from disk into the page cache, as far as memory is free. It is a
+thread of the worker's process that mostly waits for disk and network. Whatever goes wrong is not said here: the engine that
+then needs the checkpoint meets it again, and says it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from pathlib import Path
+
+from wdct_dist.checkpoints.node_cache import Lease
+from wdct_dist.checkpoints.node_copy import on_this_node
+from wdct_dist.checkpoints.types import Checkpoint
+from wdct_dist.checkpoints.weights import weight_files
+from wdct_dist.errors import WdctError
+
+PIECE_BYTES = 16 * 2**20
+SHARE_OF_MEMORY = 0.5
+"""Of what is available: more would push out what the present engine uses."""
+
+
+class Prefetch:
+    """One checkpoint at a time; what it brought stays on the disk until the next one, or `close`."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._lease: Lease | None = None
+        self.num_bytes_read = 0
+        """Brought into the page cache so far."""
+
+    def start(self, checkpoint: Checkpoint, *, max_gib: float | None, allow_pickle: bool) -> None:
+        """Begins, unless another one is still under way: that one is needed first."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._thread = threading.Thread(target=self._bring, args=(checkpoint, max_gib, allow_pickle), name="prefetch", daemon=True)
+        self._thread.start()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Whether it is through."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        return self._thread is None or not self._thread.is_alive()
+
+    def close(self) -> None:
+        """Ends reading; a download under way ends with the process."""
+        self._stop.set()
+        if self._lease is not None:
+            self._lease.close()
+
+    def _bring(self, checkpoint: Checkpoint, max_gib: float | None, allow_pickle: bool) -> None:
+        with contextlib.suppress(WdctError, OSError):
+            before, self._lease = self._lease, None
+            if before is not None:
+                before.close()
+            self._lease = on_this_node(checkpoint, max_gib=max_gib, allow_pickle=allow_pickle)
+            files = weight_files(self._lease.directory)
+            if sum(file.stat().st_size for file in files) <= SHARE_OF_MEMORY * available_bytes():
+                for file in files:
+                    self._read(file)
+
+    def _read(self, file: Path) -> None:
+        # reading, not posix_fadvise(WILLNEED): Linux takes that as advice for the first few MiB of a file only
+        buffer = bytearray(PIECE_BYTES)
+        with file.open("rb", buffering=0) as stream:
+            while not self._stop.is_set() and (count := stream.readinto(buffer)):
+                self.num_bytes_read += count
+
+
+def available_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Memory that can be had without swapping, page cache included; 0 where the system does not say."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 0
