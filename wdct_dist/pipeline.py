@@ -1,6 +1,7 @@
 """The program in a few functions: items → prompts → engines → tables → metrics → report. Read this first.
 
     evaluate(config)    plan → dispatch → score → report
+    rounds(config)      the same again and again, where a directory is watched
     score_run(store)    the metric tables again, from the answers alone
 
 Running a model and judging it stay apart: what the model said is written once and never edited, everything else is derived.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from wdct_dist import provenance
 from wdct_dist.checkpoints.describe import describe
 from wdct_dist.checkpoints.sources import endpoint_checkpoints, parse_sources, scripted_checkpoints
 from wdct_dist.checkpoints.types import Checkpoint
+from wdct_dist.checkpoints.watch import expand, read_watches
 from wdct_dist.config.schema import Config, EngineKind, Executor
 from wdct_dist.dispatch import rates, ray_environment
 from wdct_dist.dispatch.interrupts import Interrupts
@@ -53,6 +56,10 @@ PREPARED = (items_file.NAME, prompts_file.NAME)
 """Tables that are written before any engine starts; a resumed run has to have them as they were."""
 
 
+WATCH_EVERY_S = 1.0
+"""How often a watched directory is looked at: a look lists it and reads a few headers."""
+
+
 @dataclass(slots=True)
 class Outcome:
     """How an evaluation ended."""
@@ -85,12 +92,54 @@ class Outcome:
         return "; ".join(parts)
 
 
-def evaluate(config: Config) -> Outcome:
-    """Runs an evaluation, or goes on with one: what is done is found on disk, the rest is given to the engines, all is scored."""
+def rounds(config: Config) -> Iterator[Outcome]:
+    """An evaluation; where a directory is watched, one more whenever a checkpoint has become complete there.
+
+    Watching ends once training is over and everything is evaluated, or with the first signal. Raises `CheckpointError` where it ends
+    before there was a checkpoint.
+    """
+    watches = read_watches(config.checkpoints, Path.cwd())
+    if not watches:
+        yield evaluate(config)
+        return
+    seen: list[object] = []
+    complete = True
+    with Interrupts() as interrupts:
+        while interrupts.requested is None:
+            # asked before looking, so that what was written before training ended is seen
+            over = all(watch.is_over for watch in watches)
+            entries = expand(config.checkpoints, Path.cwd(), everything=over)
+            if entries != seen or (over and not complete):
+                seen = entries
+                try:
+                    outcome = evaluate(config, entries)
+                except CheckpointError as error:
+                    if over:
+                        raise
+                    complete = False  # none of them yet; the next may be whole
+                    print(error, file=sys.stderr)
+                else:
+                    complete = outcome.exit_code == EXIT_COMPLETE
+                    yield outcome
+                    if outcome.interrupted is not None:
+                        return
+            if over:
+                break
+            time.sleep(WATCH_EVERY_S)
+    if not seen:
+        watched = ", ".join(str(watch.directory) for watch in watches)
+        raise CheckpointError(f"checkpoints: no complete checkpoint appeared in {watched} while it was watched; correct the path.")
+
+
+def evaluate(config: Config, entries: Sequence[object] | None = None) -> Outcome:
+    """Runs an evaluation, or goes on with one: what is done is found on disk, the rest is given to the engines, all is scored.
+
+    `entries` stand for `config.checkpoints` where those are found by watching.
+    """
     find_variants(config)  # a variant that cannot be is named before anything is written
     if config.engine.kind is EngineKind.endpoint:
         api_key(config.engine.endpoint)  # a key that is not there is named before anything is written
-    checkpoints, broken = find_checkpoints(config)
+    checkpoints, broken = find_checkpoints(config if entries is None else replace(config, checkpoints=list(entries)))
     items = select_items(config.data)
     store = open_run(config)
     with locked(store), session(store, config, checkpoints, items) as record:
@@ -115,15 +164,16 @@ def evaluate(config: Config) -> Outcome:
 def find_checkpoints(config: Config) -> tuple[list[Checkpoint], dict[str, str]]:
     """The checkpoints of the configuration, and those that cannot be evaluated, by id with the reason.
 
-    Raises `CheckpointError` where none can.
+    Of a watched directory those that are complete now. Raises `CheckpointError` where there are none.
     """
+    entries = expand(config.checkpoints, Path.cwd())
     if config.engine.kind is EngineKind.scripted:
-        return scripted_checkpoints(config.checkpoints), {}
+        return scripted_checkpoints(entries), {}
     if config.engine.kind is EngineKind.endpoint:
-        return endpoint_checkpoints(config.checkpoints, config.engine.endpoint.base_url or ""), {}
+        return endpoint_checkpoints(entries, config.engine.endpoint.base_url or ""), {}
     found: list[Checkpoint] = []
     broken: dict[str, str] = {}
-    for source in parse_sources(config.checkpoints, Path.cwd()):
+    for source in parse_sources(entries, Path.cwd()):
         try:
             found.append(describe(source, allow_pickle=config.engine.allow_pickle, trust_remote_code=config.engine.trust_remote_code))
         except CheckpointError as error:

@@ -29,14 +29,15 @@ def evaluate(options: Namespace) -> int:
 
     config = load_config(options.config, options.overrides)
 
-    from wdct_dist.pipeline import evaluate as run
-    from wdct_dist.pipeline import report_run
+    from wdct_dist.pipeline import report_run, rounds
 
-    outcome = run(config)
-    if outcome.interrupted is None:
-        report_run(outcome.store)
-    print(outcome.sentence(), file=sys.stderr)
-    return outcome.exit_code
+    exit_code = EXIT_COMPLETE
+    for outcome in rounds(config):
+        if outcome.interrupted is None:
+            report_run(outcome.store)
+        print(outcome.sentence(), file=sys.stderr)
+        exit_code = outcome.exit_code
+    return exit_code
 
 
 def score(options: Namespace) -> int:
