@@ -204,7 +204,7 @@ def cut_short(adapter: Path) -> None:
     [
         (settings(peft_type="LOHA"), "peft_type is 'LOHA'; allowed is LORA"),
         (settings(use_dora=True), "has DoRA, which is not merged here; merge it with peft (`merge_and_unload`)"),
-        (settings(bias="all"), "bias is 'all': the base's biases were trained too; allowed is none"),
+        (settings(bias="all"), "bias is 'all': it also trained the base's biases; allowed is none"),
         (settings(trainable_token_indices=[1]), "has single trained tokens, which is not merged here"),
         (settings(init_lora_weights="pissa_niter_4"), "init_lora_weights is 'pissa_niter_4', which also changes the base's weights"),
         (remove_weights, "an adapter without adapter_model.safetensors"),
@@ -250,6 +250,13 @@ def test_what_a_base_uses_twice_cannot_be_changed_once(write_base: WriteBase, wr
     base = write_base(tied=True)
     with pytest.raises(CheckpointError, match="which the base also uses as its output layer"):
         described(write_adapter(base, target_modules=["embed_tokens"]), base)
+
+
+def test_embeddings_that_were_saved_along_have_to_be_those_of_the_base(write_base: WriteBase, write_adapter: WriteAdapter) -> None:
+    adapter = write_adapter(write_base(), target_modules=["embed_tokens"])
+    other = write_base("other", dtype="bfloat16")
+    with pytest.raises(CheckpointError, match=r"model\.embed_tokens\.weight` .* is not the one of the base; give the base that"):
+        described(adapter, other)
 
 
 def test_an_adapter_that_changes_after_it_was_described_is_not_merged(write_base: WriteBase, write_adapter: WriteAdapter) -> None:

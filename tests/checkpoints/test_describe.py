@@ -38,6 +38,7 @@ def test_a_whole_directory_becomes_a_checkpoint(build_checkpoint: BuildCheckpoin
         max_position=128,
         has_chat_template=False,
         kind="directory",
+        origin=Source("demo", str(directory)),
     )
 
 

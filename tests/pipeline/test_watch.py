@@ -45,7 +45,7 @@ class Watching:
 
     def scored(self) -> list[str]:
         file = self.run / "scores" / "summary.arrow"
-        return pl.read_ipc(file, memory_map=False)["checkpoint_id"].unique().sort().to_list() if file.exists() else []
+        return pl.read_ipc(file)["checkpoint_id"].unique().sort().to_list() if file.exists() else []
 
     def wait_for(self, *names: str) -> None:
         until(lambda: self.scored() == list(names), self)

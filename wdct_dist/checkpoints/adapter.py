@@ -47,6 +47,8 @@ LOW_RANK_PARTS = {
     ".lora_embedding_A": "embedding A",
     ".lora_embedding_B": "embedding B",
 }
+BASE_COPY = ".base_layer.weight"
+"""What peft saves along of an embedding that it adapts: the base's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,9 @@ def adapter_digest(base_digest: str, directory: Path, cache: Path) -> str:
 
 
 def find_changes(adapter: Adapter, base: Path) -> tuple[Change, ...]:
-    """What the adapter changes in the base's weights, by tensor; headers and the Bs are read, nothing is computed.
+    """What the adapter changes in the base's weights, by tensor; nothing is computed.
+
+    Read are headers, the Bs, and what was saved along of the base.
 
     Raises `CheckpointError` where a part of the adapter has no place in the base, does not fit it, or all of it changes nothing.
     """
@@ -126,6 +130,10 @@ def find_changes(adapter: Adapter, base: Path) -> tuple[Change, ...]:
     weights = _weights(base)
     parts: dict[str, dict[str, Place]] = {}
     for name, place in places(file).items():
+        if name.endswith(BASE_COPY):
+            tensor = _tensor_of(f"{name.removeprefix(PREFIX).removesuffix(BASE_COPY)}.weight", weights, file)
+            _refuse_other_copy(place, weights[tensor], tensor, file)
+            continue
         module, part = _module_and_part(name.removeprefix(PREFIX))
         parts.setdefault(module, {})[part] = place
     changes = []
@@ -242,6 +250,14 @@ def _refuse_unfit(change: Change, base: Place, file: Path) -> None:
     if shape != base.tensor.shape:
         raise CheckpointError(
             f"{what} is of shape {list(shape)}, the base's of {list(base.tensor.shape)}; give the base that it was trained on as `base`."
+        )
+
+
+def _refuse_other_copy(copy: Place, base: Place, tensor: str, file: Path) -> None:
+    if (copy.tensor.dtype, copy.tensor.shape) != (base.tensor.dtype, base.tensor.shape) or copy.read_bytes() != base.read_bytes():
+        raise CheckpointError(
+            f"{file}: the `{tensor}` that it was trained on, saved along, is not the one of the base; give the base that it was trained "
+            "on as `base`."
         )
 
 

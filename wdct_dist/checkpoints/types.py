@@ -62,7 +62,8 @@ class Checkpoint:
     """What it takes on a node's disk, where it is brought or made there."""
 
     def to_json(self) -> dict[str, str | int | bool | None]:
-        """All fields as JSON values, and what the digest vouches for, for the run's provenance."""
+        """For the run's provenance: all fields as JSON values (but `origin`, which `source` names; of the base its digest), and what the
+        digest vouches for."""
         return {
             "checkpoint_id": self.checkpoint_id,
             "digest": self.digest,
@@ -75,5 +76,7 @@ class Checkpoint:
             "max_position": self.max_position,
             "has_chat_template": self.has_chat_template,
             "kind": self.kind,
+            "base": None if self.base is None else self.base.digest,
+            "files_bytes": self.files_bytes,
             "digest_of": DIGEST_OF.get(self.kind, "weights, configuration, tokenizer and chat template"),
         }
