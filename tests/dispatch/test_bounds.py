@@ -17,6 +17,9 @@ CRASHES = 4
 """As in the driver: a process that dies while it loads is tried this often again, an error that it raises once."""
 
 
+MOST_PARKED = 10
+
+
 @dataclass
 class Chances:
     """How likely things go wrong, each time."""
@@ -28,6 +31,8 @@ class Chances:
     """Prompts that always kill their engine."""
     broken: set[str]
     """Checkpoints that never start."""
+    no_room: float
+    """That the cluster has no room for an engine; at most `MOST_PARKED` times, as each costs the driver a wait."""
 
 
 @dataclass
@@ -42,6 +47,7 @@ class World:
     recorded: Counter[tuple[str, int]] = field(default_factory=Counter)
     to_record: set[Unit] = field(default_factory=set)
     loading: dict[int, str] = field(default_factory=dict)
+    parked: set[int] = field(default_factory=set)
     actions: Counter[str] = field(default_factory=Counter)
 
     def run(self, most_steps: int) -> None:
@@ -50,7 +56,7 @@ class World:
                 return
             for engine in self.scheduler.to_ask:
                 self.ask(engine)
-            busy = sorted({*self.loading, *(one for one in range(self.num_engines) if self.scheduler.in_flight(one))})
+            busy = sorted({*self.loading, *self.parked, *(one for one in range(self.num_engines) if self.scheduler.in_flight(one))})
             if not busy:
                 assert self.scheduler.finished, "nobody is busy, and it is not at its end"
                 return
@@ -67,6 +73,19 @@ class World:
 
     def happen(self, engine: int) -> None:
         """What the engine does comes to an end, well or not."""
+        if engine in self.parked:
+            self.parked.remove(engine)
+            if self.random.random() < self.chances.dies:
+                self.scheduler.give_up(engine, "no room")
+            else:
+                self.scheduler.unpark(engine)
+            return
+        if engine in self.loading and self.actions["park"] < MOST_PARKED and self.random.random() < self.chances.no_room:
+            self.actions["park"] += 1
+            self.loading.pop(engine)
+            self.parked.add(engine)
+            self.scheduler.park(engine)
+            return
         if engine in self.loading:
             checkpoint = self.loading.pop(engine)
             if checkpoint in self.chances.broken or self.random.random() < self.chances.raises_at_start:
@@ -102,6 +121,7 @@ def worlds(draw: st.DrawFn) -> tuple[World, list[Unit], int]:
         draw(chance),
         draw(st.sets(st.sampled_from(prompts), max_size=4)),
         draw(st.sets(st.sampled_from([f"c{n}" for n in range(len(sizes))]), max_size=2)),
+        draw(chance),
     )
     num_engines, max_restarts = draw(st.integers(1, 4)), draw(st.integers(0, 5))
     costs = Costs({f"c{n}": Profile(draw(st.sampled_from("xy")), 10**9) for n in range(len(sizes))}, can_swap=True)
@@ -126,7 +146,8 @@ def test_every_run_ends_and_every_prompt_is_done_recorded_or_of_a_failed_checkpo
     # a load ends in a failure, of which there are as many in a row as crashes are allowed, or in a unit that is done or dies, or finds that
     # the others have taken all meanwhile
     most_loads = (CRASHES + 2) * world.num_engines * (most_deaths + num_prompts + len({unit.checkpoint_id for unit in units}))
-    world.run(most_deaths + num_prompts + most_loads)
+    most_loads += MOST_PARKED
+    world.run(most_deaths + num_prompts + most_loads + 2 * MOST_PARKED)
     assert world.actions["death"] <= most_deaths
     assert world.actions["Load"] <= most_loads
     scheduler = world.scheduler
