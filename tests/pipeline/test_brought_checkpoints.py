@@ -18,7 +18,7 @@ from pyarrow import fs
 
 CONFIG = """
 run_dir: {run}
-data: {{limit: 4}}
+data: {{limit: 2}}
 checkpoints:
 - {{id: base, path: {base}}}
 - {{id: stored, path: '{stored}'}}
