@@ -185,7 +185,7 @@ def test_a_job_has_failed_where_the_exit_code_is_not_0(head: Head, config: Path)
 
 
 def test_every_metric_of_the_dashboard_is_exported(head: Head, config: Path) -> None:
-    result = head.submit("fourth", f"{WDCT} evaluate {config} engine.scripted.delay_s=0.05 engine.scripted.error_on=the", "--no-wait")
+    result = head.submit("fourth", f"{WDCT} evaluate {config} engine.scripted.delay_s=0.05 engine.scripted.error_on=your", "--no-wait")
     assert result.returncode == 0, result.stdout + result.stderr
     board = json.loads((ROOT / "cluster" / "grafana.json").read_text())
     asked = {name for panel in board["panels"] for target in panel["targets"] for name in re.findall(r"ray_wdct_\w+", target["expr"])}

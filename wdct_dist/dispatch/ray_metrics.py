@@ -32,12 +32,15 @@ class RayMetrics:
         self._counted = {field: Counter(name, meaning, unit) for field, (name, meaning) in COUNTED.items()}
         self._events = Counter("wdct_events", "Everything else that happened: starts, swaps, losses, failures", ("run", "event"))
         self._engines = Gauge("wdct_engines", "Engines in the pool", ("run",))
+        self._num_engines = 0
 
     def __call__(self, event: str, facts: Mapping[str, Any]) -> None:
+        if event == "pool":
+            self._num_engines = facts["engines"]
+        # with every event, since Ray exports a gauge only in the interval in which it was set (2.60, measured)
+        self._engines.set(self._num_engines, {"run": self._run})
         if event != "unit done":
             self._events.inc(1, {"run": self._run, "event": event})
-            if event == "pool":
-                self._engines.set(facts["engines"], {"run": self._run})
             return
         tags = {"run": self._run, "checkpoint": facts["checkpoint"], "variant": facts["variant"]}
         self._units.inc(1, tags)
