@@ -1,6 +1,7 @@
 """cot: reasoning and scoring in one engine, against a bare `vllm.LLM.generate` of the same reasoning, side by side.
 
-    .venv/bin/python benchmarks/bench_cot.py [--items 50] [--repeats 5] [--tokens 64] [--shots 0] [--dtype float32] [--data wdct]
+    .venv/bin/python benchmarks/bench_cot.py [--items 50] [--repeats 5] [--tokens 64] [--shots 0] [--cache-gib 2]
+                                             [--dtype float32] [--data wdct]
 
 A is `wdct evaluate` on Ray with `variants: [cot]`: from the moment that its engine is ready to its last shard on disk; reasoning and
 scoring of different prompts overlap. B is a bare engine with the same settings and token ids: first the reasoning of all prompts, one
@@ -42,7 +43,7 @@ checkpoints: [{model}]
 variants: [cot]
 cot: {{shots: {shots}}}
 sampling: {{max_new_tokens: {tokens}}}
-engine: {{kind: vllm, dtype: {dtype}, max_model_len: 2048}}
+engine: {{kind: vllm, dtype: {dtype}, max_model_len: 2048, cpu_cache_gib: {cache_gib}}}
 metrics: {{bootstrap_resamples: 100}}
 """
 
@@ -62,7 +63,7 @@ def bare(run: Path) -> None:
 
 def compare(run: Path, sample: Path, options: argparse.Namespace) -> dict[str, Any]:
     """One pair."""
-    config = CONFIG.format(model=SMALL_MODEL, sample=sample, tokens=options.tokens, shots=options.shots, dtype=options.dtype)
+    config = CONFIG.format(model=SMALL_MODEL, sample=sample, **vars(options))
     ours = evaluate(run, config)
     theirs = in_own_process("--bare", str(run))
     texts, log_odds = theirs.pop("texts"), theirs.pop("log_odds")
@@ -95,6 +96,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=64, help="limit of the reasoning")
     parser.add_argument("--shots", type=int, default=0, help="demonstrations of reasoning in each prompt (0: zero-shot)")
+    parser.add_argument(
+        "--cache-gib", type=float, default=2.0, help="where it holds not all prompts, B's second call finds little of the first"
+    )
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--bare", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

