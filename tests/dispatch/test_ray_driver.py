@@ -83,9 +83,13 @@ def test_a_running_cluster_is_joined_and_left_running(config: Path, head: dict[s
     assert result.returncode == 0, result.stderr
     assert answers(config).height == NUM_PROMPTS
     joined = {**head, "RAY_AUTH_MODE": "token"}
-    alive = subprocess.run([str(Path(sys.executable).with_name("ray")), "status"], env=joined, capture_output=True, text=True, timeout=60)
-    assert alive.returncode == 0, alive.stderr
-    assert "Active" in alive.stdout
+    command = [str(Path(sys.executable).with_name("ray")), "status"]
+    deadline = time.monotonic() + 60
+    # the cluster's monitor writes its first status some seconds after the head has started: until then there is none to be read
+    while "Active" not in (alive := subprocess.run(command, env=joined, capture_output=True, text=True, timeout=60)).stdout:
+        assert alive.returncode == 0, alive.stderr
+        assert time.monotonic() < deadline, alive.stdout
+        time.sleep(0.5)
 
 
 def test_without_an_address_a_ray_of_its_own_is_started_also_beside_a_running_cluster(config: Path, head: dict[str, str]) -> None:
