@@ -98,10 +98,11 @@ def position_table(rows: Sequence[Row]) -> Table | None:
         for side in ("word", "deed")
         for heading, metric in (("one place", "position"), ("first", "position_first"), ("last", "position_last"))
     }
-    if all(row.value(metric) is None for row in rows for metric in columns.values()):
-        return None
     name = namer(rows)
-    cells = tuple((name(row), *(str(row.figure(metric)) for metric in columns.values())) for row in rows)
+    known = [row for row in rows if any(row.value(metric) is not None for metric in columns.values())]
+    if not known:
+        return None
+    cells = tuple((name(row), *(str(row.figure(metric)) for metric in columns.values())) for row in known)
     said = (
         "one place: share of an item's answers at the label that has most of them, over all orders: 1 where every order is answered by the "
         "same label; of two options 0.5 where every order is answered by the same option, 0.75 for answers at random",

@@ -14,8 +14,11 @@ from wdct_dist.cli.main import main
 
 BUNDLED = Path(__file__).resolve().parents[3] / "wdct_dist" / "items" / "data" / "bundled.jsonl"
 
-NASTY = '</script><script>document.title="broken"</script><img src=x onerror="document.title=1"><!-- <script> & "\' \u2028 模型'
+NASTY = '</script><script>document.title="broken"</script><img src=x onerror="document.title=1"><!-- <script> & "\' 模型'
 """A text that would do something in a page that does not escape it."""
+
+NASTY_QUESTION = f"{NASTY} \u2028 \\"
+"""The same with what a name may not have."""
 
 CHECKPOINTS = ["run/step-100", "run/step-200", "run/step-300", NASTY]
 
@@ -82,7 +85,7 @@ def nasty_items() -> str:
     """Twelve bundled items of two domains, and one whose every text is hostile, as JSON lines."""
     lines = BUNDLED.read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in (*lines[:6], *lines[24:30])]
-    question = {"question": NASTY, "options": [f"yes {NASTY}", f"no {NASTY}"]}
+    question = {"question": NASTY_QUESTION, "options": [f"yes {NASTY}", f"no {NASTY}"]}
     asked = {"word": question, "deed": question}
     records.append({"item_id": f"n {NASTY}", "domain": NASTY, **asked, "translations": {"zh": asked}})
     return "\n".join(json.dumps(record, ensure_ascii=False) for record in records)

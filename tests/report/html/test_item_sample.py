@@ -31,7 +31,7 @@ def test_a_sample_is_even_over_checkpoints_and_kinds(draw: Any, run: Path) -> No
     assert len(sample.cases) == 24
     assert len({checkpoint for checkpoint, _ in counts}) == 4
     assert set(counts.values()) == {2}
-    assert sample.num_rows == pl.read_ipc(run / "scores" / "items.arrow", memory_map=False).height
+    assert sample.num_rows == pl.read_ipc(run / "scores" / "items.arrow").height
 
 
 def test_the_same_seed_draws_the_same_and_another_one_others(draw: Any) -> None:

@@ -19,7 +19,7 @@ from wdct_dist.tables.storage import Store
 
 @pytest.fixture(scope="session")
 def summary(run: Path) -> pl.DataFrame:
-    return pl.read_ipc(run / "scores" / "summary.arrow", memory_map=False)
+    return pl.read_ipc(run / "scores" / "summary.arrow")
 
 
 def test_figures_of_charts_are_those_of_the_summary(page: Any, summary: pl.DataFrame) -> None:
@@ -92,7 +92,7 @@ def test_every_chart_says_what_it_shows(page: Any) -> None:
 
 def test_items_are_a_sample_of_every_checkpoint_with_all_that_was_said(page: Any, run: Path) -> None:
     sample = page.json("sample")
-    scores = pl.read_ipc(run / "scores" / "items.arrow", memory_map=False)
+    scores = pl.read_ipc(run / "scores" / "items.arrow")
     assert f"{len(sample['cases']):,} of {scores.height:,} rows" in page.text
     assert {one["checkpoint_id"] for one in sample["cases"]} == set(scores["checkpoint_id"])
     key = ["checkpoint_id", "variant", "language", "trial", "item_id"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
 
 FIGURES = alt.NamedData("figures")
 ROW_HEIGHT = 20
-"""Pixels of a row of names."""
-
-FIT = alt.AutoSizeParams(type="fit-x", contains="padding")
-"""As wide as the page gives room, as high as the rows need."""
+"""Pixels of a row of names. (Vega-Lite's own steps warn in the console where a chart is as wide as the page gives room.)"""
 
 BELOW, CHANCE, ABOVE = "#b35806", "#f4f4f4", "#2166ac"
 """Colours of the heat map: nothing is told apart by red and green."""
@@ -55,18 +53,19 @@ class Chart:
         return [one["name"] for one in self.spec.get("params", []) if "value" in one and "name" in one]
 
 
+@cache
 def javascript() -> str:
     """Vega, Vega-Lite and vega-embed in the versions that Altair writes for, as one script that sets `vegaEmbed`.
 
     What would end or change the script element that it stands in is spelled in another way with the same meaning.
     """
     version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    script = str(vl_convert.javascript_bundle(vl_version=version))
+    script = str(vl_convert.javascript_bundle(snippet=None, vl_version=version))
     return re.sub(r"<(?=/script|script|!--)", r"\\x3c", script, flags=re.IGNORECASE)
 
 
-def consistency(metric: str, asked: Sequence[str]) -> Chart:
-    """CS or PCS of each checkpoint with its interval; with CS the chance level."""
+def consistency(metric: str, asked: Sequence[str], num_names: int) -> Chart:
+    """CS or PCS of each of `num_names` checkpoints with its interval; with CS the chance level."""
     base = _figures(metric, asked).transform_filter("datum.domain === domain")
     names = alt.Y("name:N", sort=None, title=None)
     scale = alt.Scale(domain=[0, 1])
@@ -81,11 +80,11 @@ def consistency(metric: str, asked: Sequence[str]) -> Chart:
     if metric == "cs":
         layers.insert(0, base.mark_tick(color="var(--muted)", thickness=2).encode(y=names, x=alt.X("chance:Q", scale=scale)))
         text += ", the chance level as a grey bar"
-    chart = alt.layer(*layers).add_params(*_params(asked)).properties(width="container", autosize=FIT, height=alt.Step(ROW_HEIGHT))
+    chart = alt.layer(*layers).add_params(*_params(asked)).properties(width="container", height=num_names * ROW_HEIGHT)
     return Chart(f"{metric}-chart", f"{metric.upper()} by checkpoint", f"{text}.", chart.properties(description=text).to_dict())
 
 
-def heat_map(domains: Sequence[str], asked: Sequence[str], chance: float) -> Chart:
+def heat_map(domains: Sequence[str], asked: Sequence[str], num_names: int, chance: float) -> Chart:
     """CS by checkpoint and domain; the middle colour is the chance level (the mean over all items)."""
     base = _figures("cs", asked).encode(
         x=alt.X("domain:N", sort=list(domains), title=None, axis=alt.Axis(orient="top", labelAngle=0)),
@@ -101,7 +100,7 @@ def heat_map(domains: Sequence[str], asked: Sequence[str], chance: float) -> Cha
         text=alt.Text("value:Q", format=".2f"), color=alt.condition(ends, alt.value("#fff"), alt.value("#111"))
     )
     text = f"CS by checkpoint and domain; blue is above the chance level of {chance:.2f}, brown below it, white at it"
-    chart = alt.layer(cells, numbers).add_params(_asked(asked)).properties(width="container", autosize=FIT, height=alt.Step(ROW_HEIGHT))
+    chart = alt.layer(cells, numbers).add_params(_asked(asked)).properties(width="container", height=num_names * ROW_HEIGHT)
     return Chart("heat-map", "CS by checkpoint and domain", f"{text}.", chart.properties(description=text).to_dict())
 
 
@@ -118,7 +117,7 @@ def over_training(metric: str, asked: Sequence[str]) -> Chart:
     band = base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", scale=alt.Scale(zero=False), title=metric.upper()), y2="high:Q")
     line = base.mark_line(point=alt.OverlayMarkDef(size=40)).encode(y=value, tooltip=[*_tooltip(), alt.Tooltip("step:Q")])
     text = f"{metric.upper()} against the number that a checkpoint's name ends in, with its interval"
-    chart = alt.layer(band, line).add_params(*_params(asked)).properties(width="container", autosize=FIT, height=260)
+    chart = alt.layer(band, line).add_params(*_params(asked)).properties(width="container", height=260)
     return Chart(f"{metric}-training", f"{metric.upper()} over training", f"{text}.", chart.properties(description=text).to_dict())
 
 
@@ -146,7 +145,7 @@ def differences_map(differences: pl.DataFrame, asked: Sequence[str]) -> Chart | 
     most = max(abs(row["difference"]) for row in rows) or 1.0
     order = [names[name] for name in checkpoints]
     base = (
-        alt.Chart(alt.Data(values=values))
+        alt.Chart(alt.InlineData(values=values))
         .transform_filter("datum.asked === asked")
         .encode(x=alt.X("right:N", sort=order, title="less"), y=alt.Y("left:N", sort=order, title="CS of"))
     )
@@ -161,7 +160,7 @@ def differences_map(differences: pl.DataFrame, asked: Sequence[str]) -> Chart | 
     marks = base.transform_filter("datum.apart").mark_point(filled=True, size=12, color="#111", opacity=1).encode()
     text = "CS of the checkpoint on the left less that of the one below, on the same items; a dot where the interval leaves 0 out"
     chart = (
-        alt.layer(cells, marks).add_params(_asked(asked)).properties(width="container", autosize=FIT, height=alt.Step(16), description=text)
+        alt.layer(cells, marks).add_params(_asked(asked)).properties(width="container", height=len(order) * ROW_HEIGHT, description=text)
     )
     return Chart("differences-map", "CS of each checkpoint less that of each other", f"{text}.", chart.to_dict())
 
@@ -184,9 +183,10 @@ def marginal_effects(effects: pl.DataFrame) -> tuple[Chart, list[str]] | None:
     if not values:
         return None
     groups = list(dict.fromkeys(str(one["group"]) for one in values))
+    num_levels = len({one["level"] for one in values})
     metrics = alt.Color("metric:N", title=None, scale=alt.Scale(range=_colours()), legend=_below())
     base = (
-        alt.Chart(alt.Data(values=values))
+        alt.Chart(alt.InlineData(values=values))
         .transform_filter("datum.group === group")
         .encode(y=alt.Y("level:N", sort=None, title=None), yOffset="metric:N", color=metrics)
     )
@@ -196,12 +196,12 @@ def marginal_effects(effects: pl.DataFrame) -> tuple[Chart, list[str]] | None:
         for name, kind in (("level", "N"), ("value", "Q"), ("effect", "Q"), ("ci_low", "Q"), ("ci_high", "Q"), ("n", "Q"))
     ]
     point = base.mark_point(filled=True, size=60, opacity=1).encode(x="effect:Q", tooltip=shown)
-    zero = alt.Chart(alt.Data(values=[{}])).mark_rule(color="var(--muted)", strokeDash=[4, 4]).encode(x=alt.datum(0))
+    zero = alt.Chart(alt.InlineData(values=[{}])).mark_rule(color="var(--muted)", strokeDash=[4, 4]).encode(x=alt.datum(0))
     text = "effect of each level of each factor on CS and PCS, from the mean over the factor's levels, with its interval"
     chart = (
         alt.layer(zero, interval, point)
         .add_params(alt.param(name="group", value=groups[0]))
-        .properties(width="container", autosize=FIT, height=alt.Step(2 * ROW_HEIGHT), description=text)
+        .properties(width="container", height=2 * num_levels * ROW_HEIGHT, description=text)
     )
     return Chart("effects-chart", "What each factor does", f"{text[0].upper()}{text[1:]}.", chart.to_dict()), groups
 
@@ -215,7 +215,7 @@ def timeline(session: Session) -> Chart:
     scale = alt.Scale(domain=list(STATES), range=["var(--c2)", "var(--c3)", "var(--c1)", "var(--faint)"])
     text = "what each engine did when: loading a checkpoint, swapping to it, evaluating, or idle"
     chart = (
-        alt.Chart(alt.Data(values=values))
+        alt.Chart(alt.InlineData(values=values))
         .mark_bar(height={"band": 0.8})
         .encode(
             x=alt.X("start_s:Q", title="seconds since the session began"),
@@ -224,7 +224,7 @@ def timeline(session: Session) -> Chart:
             color=alt.Color("state:N", title=None, scale=scale, legend=_below()),
             tooltip=[alt.Tooltip(f"{name}") for name in ("engine:O", "state:N", "checkpoint_id:N", "start_s:Q", "end_s:Q")],
         )
-        .properties(width="container", autosize=FIT, height=alt.Step(ROW_HEIGHT), description=text)
+        .properties(width="container", height=len({span.engine for span in spans}) * ROW_HEIGHT, description=text)
     )
     said = f"{text[0].upper()}{text[1:]}."
     if left_out:
@@ -255,7 +255,7 @@ def _tooltip() -> list[alt.Tooltip]:
 
 
 def _below() -> alt.Legend:
-    return alt.Legend(orient="bottom", columns=2, labelLimit=260)
+    return alt.Legend(orient="bottom", columns=2, labelLimit=260, symbolOpacity=1)
 
 
 def _colours() -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from wdct_dist.items.types import SIDES
+from wdct_dist.items.types import SIDES, Side
 from wdct_dist.metrics.run_scores import ITEMS, answers_of
 from wdct_dist.tables import items_file, prompts_file
 from wdct_dist.tables.arrow_file import scan
@@ -57,7 +57,7 @@ class Sample:
     num_rows: int
     """Rows of scores/items.arrow, of which `cases` are a sample."""
     cases: list[dict[str, Any]]
-    questions: dict[str, dict[str, Any]]
+    questions: dict[str, dict[Side, Any]]
     """By language and item id, as one string: both sides with question and options."""
 
 
@@ -175,7 +175,7 @@ def _case(row: Mapping[str, Any], replies: Mapping[tuple[object, ...], list[dict
     return case
 
 
-def _questions(store: Store, rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _questions(store: Store, rows: list[dict[str, Any]]) -> dict[str, dict[Side, Any]]:
     languages: dict[str, set[str]] = {}
     for row in rows:
         languages.setdefault(row["item_id"], set()).add(row["language"])

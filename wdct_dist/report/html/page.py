@@ -73,6 +73,7 @@ def _answer(rows: Sequence[Row], scores: Scores, config: Config) -> dict[str, An
     found = figures(rows)
     chances = [value for row in rows if (value := row.value("cs_chance")) is not None]
     effects = None if scores.effects is None else charts.marginal_effects(scores.effects)
+    num_names = len({row.checkpoint_id for row in rows})
     known = {one["metric"] for one in found}
     return {
         "rows": len(rows),
@@ -85,8 +86,8 @@ def _answer(rows: Sequence[Row], scores: Scores, config: Config) -> dict[str, An
             *(beside_the_paper(rows) if config.protocol is not None else []),
         ],
         "warnings": warnings(scores.summary, config.report),
-        "consistency_charts": [charts.consistency(metric, ways) for metric in ("cs", "pcs") if metric in known],
-        "heat_map": charts.heat_map([ALL, *domains], ways, sum(chances) / len(chances)) if chances and "cs" in known else None,
+        "consistency_charts": [charts.consistency(metric, ways, num_names) for metric in ("cs", "pcs") if metric in known],
+        "heat_map": charts.heat_map([ALL, *domains], ways, num_names, sum(chances) / len(chances)) if chances and "cs" in known else None,
         "training_charts": [
             charts.over_training(metric, ways) for metric in ("cs", "pcs") if metric in known and any("step" in one for one in found)
         ],
