@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from wdct_dist.report.timeline import Span, sessions
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -96,4 +98,4 @@ def test_pauses_too_short_to_be_seen_are_not_drawn_but_counted() -> None:
         events += [given(10 * number, str(number)), done(10 * number + 9.9, str(number))]
     [session] = sessions([*events, event(1000, "closed")])
     assert session.drawn == [Span(0, "evaluating", "a", 0, 1000)]
-    assert round(session.seconds_by_state()["idle"], 6) == 10
+    assert session.seconds_by_state()["idle"] == pytest.approx(10)

@@ -94,11 +94,11 @@ class _Engine:
 
 
 def _session(number: int, events: Sequence[Mapping[str, Any]]) -> Session:
-    began = _seconds(events[0])
-    ended = _seconds(events[-1]) - began
+    began = _time(events[0])
+    ended = (_time(events[-1]) - began).total_seconds()
     engines: dict[int, _Engine] = {}
     for event in events:
-        at_s = _seconds(event) - began
+        at_s = (_time(event) - began).total_seconds()
         if event["event"] == CLOSED:
             ended = at_s
             break
@@ -150,5 +150,5 @@ def _without_pauses(spans: Sequence[Span], shortest_s: float) -> list[Span]:
     return kept
 
 
-def _seconds(event: Mapping[str, Any]) -> float:
-    return datetime.fromisoformat(event["time"]).timestamp()
+def _time(event: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(event["time"])

@@ -103,7 +103,7 @@ def test_items_are_a_sample_of_every_checkpoint_with_all_that_was_said(page: Any
         row = rows[tuple(one[name] for name in key)]
         for side in ("word", "deed"):
             assert one[side]["probs"] == row[f"{side}_probs"]
-            assert len(one[side]["replies"]) == 2  # both orders
+            assert len(one[side]["replies"]) == row["num_options"]  # every rotation of the options
             for reply in one[side]["replies"]:
                 answer = said[one["checkpoint_id"], reply["prompt"], one["trial"]]
                 assert (reply["text"], reply["reasoning"]) == (answer["text"], answer["reasoning"])

@@ -60,7 +60,8 @@ def javascript() -> str:
     What would end or change the script element that it stands in is spelled in another way with the same meaning.
     """
     version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    script = str(vl_convert.javascript_bundle(snippet=None, vl_version=version))
+    # vl-convert 1.9's stub wants a snippet, which the library does not: it has one of its own that sets `vegaEmbed`
+    script = str(vl_convert.javascript_bundle(vl_version=version))  # type: ignore[call-arg]
     return re.sub(r"<(?=/script|script|!--)", r"\\x3c", script, flags=re.IGNORECASE)
 
 
