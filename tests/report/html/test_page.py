@@ -152,7 +152,7 @@ def test_fifty_checkpoints_stay_under_5_megabytes(tmp_path: Path) -> None:
     names = ", ".join(f"training/step-{100 * number}" for number in range(50))
     config.write_text(
         f"run_dir: {tmp_path}/run\ncheckpoints: [{names}]\nengine: {{kind: scripted}}\n"
-        "variants: [direct, cot, joint]\ndata: {limit: 24}\ndispatch: {executor: local}\nmetrics: {bootstrap_resamples: 10}\n"
+        "variants: [direct, cot, joint]\ndata: {limit: 8}\ndispatch: {executor: local}\nmetrics: {bootstrap_resamples: 10}\n"
     )
     assert main(["evaluate", str(config)]) == 0
     assert (tmp_path / "run" / "report.html").stat().st_size < 5_000_000
