@@ -10,7 +10,22 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"torch", "vllm", "ray", "transformers", "polars", "pyarrow", "numpy", "pandas", "omegaconf", "rich", "aiohttp"}
+HEAVY = {
+    "torch",
+    "vllm",
+    "ray",
+    "transformers",
+    "polars",
+    "pyarrow",
+    "numpy",
+    "pandas",
+    "omegaconf",
+    "rich",
+    "aiohttp",
+    "altair",
+    "vl_convert",
+    "jinja2",
+}
 WDCT = Path(sys.executable).with_name("wdct")
 
 

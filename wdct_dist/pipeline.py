@@ -31,12 +31,13 @@ from wdct_dist.dispatch.progress import Progress
 from wdct_dist.dispatch.scheduler import Scheduler
 from wdct_dist.dispatch.worker import WorkerSpec
 from wdct_dist.engine.endpoint_key import api_key
-from wdct_dist.errors import EXIT_COMPLETE, EXIT_INCOMPLETE, CheckpointError, EngineError, Incomplete, RunDirError, WdctError
+from wdct_dist.errors import EXIT_COMPLETE, EXIT_INCOMPLETE, BadInput, CheckpointError, EngineError, Incomplete, RunDirError, WdctError
 from wdct_dist.ids import file_sha256
 from wdct_dist.items.selection import ItemSelection, select_items
 from wdct_dist.prompts.build import SkipTally, build_prompts
 from wdct_dist.prompts.paraphrase import Paraphrases
 from wdct_dist.prompts.variants.registry import find_variants
+from wdct_dist.report.html import what_html_lacks
 from wdct_dist.tables import items_file, manifest, prompts_file
 from wdct_dist.tables.arrow_file import read_table
 from wdct_dist.tables.events import read_events
@@ -367,19 +368,32 @@ def score_run(store: Store, config: Config | None = None, tally: ReplyTally | No
     return write_comparisons(store, summary, digests, settings.metrics)
 
 
-def report_run(store: Store) -> None:
-    """Prints the report of a run from its tables; derives them first where they are not there, or older than the answers."""
+def report_run(store: Store, *, html: bool = False) -> None:
+    """Prints the report of a run from its tables; derives them first where they are not there, or older than the answers.
+
+    `html`: also writes RUN/report.html. Raises `BadInput` where a package that this needs is not installed.
+    """
     import polars as pl
 
     from wdct_dist.metrics.run_comparisons import DIFFERENCES, EFFECTS
+    from wdct_dist.report.rows import Scores
     from wdct_dist.report.status import unfinished_text
-    from wdct_dist.report.terminal import Scores, print_report
+    from wdct_dist.report.terminal import print_report
 
     config, record = read_config(store), read_provenance(store)
     # the manifest is written after the shards, so what is younger than it has seen them (but for a killed driver's last seconds)
     is_scored = store.exists(SUMMARY) and store.changed_ns(SUMMARY) >= store.changed_ns(manifest.NAME)
     summary = pl.DataFrame(read_table(store, SUMMARY)) if is_scored else score_run(store, config)
     differences, effects = (pl.DataFrame(read_table(store, name)) if store.exists(name) else None for name in (DIFFERENCES, EFFECTS))
-    notes = dict.fromkeys(str(event["note"]) for event in read_events(store) if event["event"] == "engine note")
+    said = dict.fromkeys(str(event["note"]) for event in read_events(store) if event["event"] == "engine note")
     unfinished = unfinished_text(store, config, record)
-    print_report(Scores(summary, differences, effects), config, record, [*([] if unfinished is None else [unfinished]), *notes])
+    notes = [*([] if unfinished is None else [unfinished]), *said]
+    scores = Scores(summary, differences, effects)
+    print_report(scores, config, record, notes)
+    if html:
+        if (missing := what_html_lacks()) is not None:
+            raise BadInput(missing)
+        from wdct_dist.report.html import page
+
+        page.write_page(store, scores, config, record, notes)
+        print(f"{page.NAME} is in {store.uri}", file=sys.stderr)

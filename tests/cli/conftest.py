@@ -10,7 +10,8 @@ import pytest
 from wdct_dist.cli.main import main
 
 CONFIG = (
-    "run_dir: {run}\ncheckpoints: [demo]\nengine: {{kind: scripted}}\ndispatch: {{executor: local}}\nmetrics: {{bootstrap_resamples: 10}}\n"
+    "run_dir: {run}\ncheckpoints: [demo]\nengine: {{kind: scripted}}\ndispatch: {{executor: local}}\n"
+    "metrics: {{bootstrap_resamples: 10}}\nreport: {{html: false}}\n"
 )
 
 

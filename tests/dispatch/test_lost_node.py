@@ -18,6 +18,7 @@ CONFIG = """
 run_dir: {run}
 checkpoints: [demo]
 engine: {{kind: scripted, scripted: {{delay_s: 0.1}}}}
+report: {{html: false}}
 dispatch: {{shard_size: 4, num_engines: 2, engine_cpus: 1, max_restarts: 1}}
 metrics: {{bootstrap_resamples: 0}}
 """

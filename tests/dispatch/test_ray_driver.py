@@ -21,6 +21,7 @@ run_dir: {run}
 data: {{limit: 12}}
 checkpoints: [demo]
 engine: {{kind: scripted}}
+report: {{html: false}}
 dispatch: {{shard_size: 16}}
 metrics: {{bootstrap_resamples: 10}}
 """

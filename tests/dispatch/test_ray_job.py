@@ -27,6 +27,7 @@ run_dir: {run}
 data: {{limit: 24}}
 checkpoints: [alpha, beta]
 engine: {{kind: scripted, scripted: {{delay_s: 0.1}}}}
+report: {{html: false}}
 dispatch: {{shard_size: 8}}
 metrics: {{bootstrap_resamples: 10}}
 """

@@ -18,6 +18,7 @@ run_dir: {run}
 data: {{limit: 12}}
 checkpoints: [alpha, beta, gamma]
 engine: {{kind: scripted}}
+report: {{html: false}}
 dispatch: {{shard_size: 16}}
 metrics: {{bootstrap_resamples: 10}}
 """

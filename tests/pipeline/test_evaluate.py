@@ -22,6 +22,7 @@ run_dir: {run}
 data: {{limit: 24}}
 checkpoints: [alpha, beta]
 engine: {{kind: scripted}}
+report: {{html: false}}
 dispatch: {{executor: local, shard_size: 16}}
 metrics: {{bootstrap_resamples: 50}}
 """

@@ -71,6 +71,7 @@ def test_a_run_in_a_bucket_is_the_run_of_a_directory(run: Run, tmp_path: Path) -
     for name in here.names("scores"):
         assert run.store.sha256(name) == here.sha256(name)
     assert run.store.names("") == [name for name in here.names("") if name != ".lock"]
+    assert "report.html" in run.store.names("")
     assert sorted(path.name for path in run.folder.iterdir()) == ["bucket.yaml", "here"]
 
 

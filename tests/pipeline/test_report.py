@@ -16,6 +16,7 @@ run_dir: {run}
 data: {{limit: 24}}
 checkpoints: [alpha, beta]
 engine: {{kind: scripted}}
+report: {{html: false}}
 dispatch: {{executor: local}}
 metrics: {{bootstrap_resamples: 50}}
 """

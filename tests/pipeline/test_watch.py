@@ -20,6 +20,7 @@ run_dir: {run}
 data: {{limit: 4}}
 checkpoints: [{{watch: {watched}, settle_s: 0.5}}]
 engine: {{kind: scripted}}
+report: {{html: false}}
 dispatch: {{executor: local}}
 metrics: {{bootstrap_resamples: 0}}
 """

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from wdct_dist.config.schema import Config
-from wdct_dist.report.terminal import Scores, print_report
+from wdct_dist.report.rows import Scores
+from wdct_dist.report.terminal import print_report
 from wdct_dist.tables import schema
 
 GOOD: dict[str, float | None] = {

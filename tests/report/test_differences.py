@@ -1,4 +1,4 @@
-"""Paired differences in a terminal."""
+"""Paired differences in a report."""
 
 from __future__ import annotations
 

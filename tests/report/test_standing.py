@@ -26,6 +26,7 @@ data: {{limit: 24}}
 checkpoints: [alpha, beta]
 variants: [direct, joint]
 engine: {{kind: scripted, scripted: {{delay_s: 0.1, error_on: you}}}}
+report: {{html: false}}
 dispatch: {{executor: local, shard_size: 16}}
 metrics: {{bootstrap_resamples: 0}}
 """

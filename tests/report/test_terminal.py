@@ -8,8 +8,9 @@ import polars as pl
 from rich.cells import cell_len
 
 from wdct_dist.config.schema import Config, EngineKind
+from wdct_dist.report.facts import facts
+from wdct_dist.report.headline import comparisons
 from wdct_dist.report.rows import rows_of
-from wdct_dist.report.terminal import comparisons, facts
 
 
 def test_figures_stand_beside_their_checkpoint_with_intervals(summary: Any, printed: Any, flat: Any) -> None:

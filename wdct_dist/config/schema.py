@@ -313,6 +313,8 @@ class MetricsConfig:
 class ReportConfig:
     title: str = "Words and Deeds Consistency"
     """Heading of the report."""
+    html: bool = True
+    """Write RUN/report.html at the end of `wdct evaluate` (needs the extra `html`); `wdct report RUN --html` writes it at any time."""
     min_label_mass: float = 0.5
     """Warn where less of the probability than this fell on the labels."""
     min_parse_rate: float = 0.9

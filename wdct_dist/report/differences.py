@@ -1,25 +1,22 @@
-"""Differences between checkpoints, variants and languages in a terminal, with what they are worth."""
+"""Differences between checkpoints, variants and languages, with what they are worth."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import RenderableType
-from rich.text import Text
-
-from wdct_dist.report.layout import noted, plain_table
+from wdct_dist.report.layout import Table
 
 if TYPE_CHECKING:
     import polars as pl
 
 SHOWN = ("cs", "cs_debiased", "pcs")
 MOST_ROWS = 30
-"""Rows that are printed; all are in scores/differences.arrow."""
+"""Rows that a terminal shows; all are in scores/differences.arrow."""
 
 NAMES = {"cs": "CS", "cs_debiased": "CS deb.", "pcs": "PCS"}
 
 
-def difference_table(differences: pl.DataFrame) -> RenderableType | None:
+def difference_table(differences: pl.DataFrame, most_rows: int = MOST_ROWS) -> Table | None:
     """The paired differences over all domains; None where there is nothing to compare. Columns of SCORES_DIFFERENCES."""
     rows = [
         row
@@ -29,22 +26,17 @@ def difference_table(differences: pl.DataFrame) -> RenderableType | None:
     if not rows:
         return None
     noisy = any(row["below_noise"] is not None for row in rows)
-    table = plain_table(
-        "Paired differences, on the same items", "compared", ("metric", "difference [interval]", "p (Holm)", *(["noise"] * noisy))
-    )
-    before = None
-    for row in rows[:MOST_ROWS]:
-        compared = _compared(row)
+    cells = []
+    for row in rows[:most_rows]:
         noise = "" if row["below_noise"] is None else "below" if row["below_noise"] else "above"
-        figures = (NAMES[row["metric"]], _difference(row), _p_value(row["p_holm"]), *([noise] * noisy))
-        table.add_row(Text(compared if compared != before else ""), *figures)
-        before = compared
+        cells.append((_compared(row), NAMES[row["metric"]], _difference(row), _p_value(row["p_holm"]), *([noise] * noisy)))
     said = ["p: McNemar's exact test of the decisions, corrected by Holm's method over all that are compared here"]
     if noisy:
         said.append("noise: below where A/A repeats of the same checkpoint differ as much, so that the difference means nothing")
-    if len(rows) > MOST_ROWS:
-        said.append(f"{MOST_ROWS} of {len(rows)} rows; all are in scores/differences.arrow")
-    return noted(table, said)
+    if len(rows) > most_rows:
+        said.append(f"{most_rows} of {len(rows):,} rows; all are in scores/differences.arrow")
+    columns = ("metric", "difference [interval]", "p (Holm)", *(["noise"] * noisy))
+    return Table("Paired differences, on the same items", "compared", columns, tuple(cells), tuple(said))
 
 
 def _compared(row: dict[str, Any]) -> str:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import RenderableType
-from rich.text import Text
-
 from wdct_dist.metrics.bit_stability import METRIC as BIT_STABLE
-from wdct_dist.report.layout import noted, plain_table
+from wdct_dist.report.headline import names_heading
+from wdct_dist.report.layout import Table
 from wdct_dist.report.rows import Row, namer
 
 COLUMNS = {
@@ -36,36 +34,37 @@ MEANINGS = {
 AGREEMENT = "agreement_word_"
 
 
-def steadiness_table(rows: Sequence[Row], names: str) -> RenderableType | None:
+def steadiness_table(rows: Sequence[Row]) -> Table | None:
     """One row for each of `rows`; None where none of the figures is known."""
     shown = {heading: metric for heading, metric in COLUMNS.items() if any(row.value(metric) is not None for row in rows)}
     bounded = any(row.value("cs_lower") != row.value("cs_upper") for row in rows)
     if not shown and not bounded:
         return None
-    table = plain_table("How steady it is", names, [*([BOUNDS] * bounded), *shown])
     name = namer(rows)
+    cells = []
     for row in rows:
         bounds = f"{row.figure('cs_lower')} to {row.figure('cs_upper')}" if row.value("cs_lower") is not None else "-"
-        table.add_row(Text(name(row)), *([bounds] * bounded), *(str(row.figure(metric)) for metric in shown.values()))
+        cells.append((name(row), *([bounds] * bounded), *(str(row.figure(metric)) for metric in shown.values())))
     said = [MEANINGS[metric] for metric in shown.values() if metric in MEANINGS]
     if bounded:
         said.insert(0, "bounds: items without an answer counted as differing, as matching")
-    return noted(table, said)
+    return Table("How steady it is", names_heading(rows), (*([BOUNDS] * bounded), *shown), tuple(cells), tuple(said))
 
 
-def language_table(rows: Sequence[Row], names: str) -> RenderableType | None:
+def language_table(rows: Sequence[Row]) -> Table | None:
     """How often a side gives the same answer in two languages; None where there is but one language."""
     found = []
     name = namer([Row(row.checkpoint_id, row.variant, "", {}) for row in rows])
     for row in rows:
         pairs = [metric.removeprefix(AGREEMENT) for domain, metric in row.figures if domain == "all" and metric.startswith(AGREEMENT)]
-        found += [(name(row), pair.replace("_", "–"), row.figure(AGREEMENT + pair), row.figure(f"agreement_deed_{pair}")) for pair in pairs]
+        for pair in pairs:
+            words, deeds = row.figure(AGREEMENT + pair), row.figure(f"agreement_deed_{pair}")
+            found.append((name(row), pair.replace("_", "–"), words.with_interval, deeds.with_interval, f"{words.num_items:,}"))
     if not found:
         return None
-    table = plain_table("Agreement across languages", names, ("languages", "words [interval]", "deeds [interval]", "items"))
-    for who, pair, words, deeds in found:
-        table.add_row(Text(who), pair, words.with_interval, deeds.with_interval, f"{words.num_items:,}")
-    return noted(table, ["items with the same answer when the side is asked in both languages; the chance is that of CS"])
+    said = "items with the same answer when the side is asked in both languages; the chance is that of CS"
+    columns = ("languages", "words [interval]", "deeds [interval]", "items")
+    return Table("Agreement across languages", names_heading(rows), columns, tuple(found), (said,))
 
 
 def repetition(rows: Sequence[Row], temperature: float) -> list[str]:

@@ -1,0 +1,114 @@
+"""A real headless Chromium, driven over its DevTools protocol: opens a page from disk, asks it, and hears what its console says."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import re
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def find_chromium() -> str | None:
+    """Path of the browser; None where there is none."""
+    return next((path for name in NAMES if (path := shutil.which(name)) is not None), None)
+
+
+class Browser:
+    """One tab."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._numbers = itertools.count(1)
+        self.complaints: list[str] = []
+        """Errors and warnings of the console, exceptions, and requests for anything but the page itself."""
+
+    async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Calls a method of the protocol and returns its result."""
+        number = next(self._numbers)
+        await self._socket.send_json({"id": number, "method": method, "params": parameters})
+        while True:
+            message = await self._socket.receive_json(timeout=60)
+            if message.get("id") == number:
+                if "error" in message:
+                    raise RuntimeError(f"{method}: {message['error']}")
+                result: dict[str, Any] = message["result"]
+                return result
+            self._hear(message.get("method", ""), message.get("params", {}))
+
+    def _hear(self, method: str, said: dict[str, Any]) -> None:
+        if method == "Runtime.exceptionThrown":
+            self.complaints.append(str(said["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and said["type"] in ("error", "warning", "assert"):
+            self.complaints.append(str(said["args"]))
+        elif method == "Log.entryAdded" and said["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(str(said["entry"]))
+        elif method == "Network.requestWillBeSent" and not said["request"]["url"].startswith(("file:", "data:")):
+            self.complaints.append(f"asks for {said['request']['url']}")
+
+    async def ask(self, expression: str) -> Any:
+        """The value of a JavaScript expression in the page; a promise is waited for."""
+        result = await self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in result:
+            raise RuntimeError(str(result["exceptionDetails"]))
+        return result["result"].get("value")
+
+    async def open(self, path: Path, width: int = 1400, height: int = 1000, *, dark: bool = False) -> float:
+        """Opens a file and waits until its charts are drawn; returns the seconds that took, as the page's clock tells."""
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            await self.call(f"{domain}.enable")
+        await self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        await self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        await self.call("Page.navigate", url=path.resolve().as_uri())
+        for _ in range(600):
+            drawn = await self.ask("document.documentElement?.dataset.drawn === 'yes' ? performance.now() : null")
+            if drawn is not None:
+                return float(drawn) / 1000
+            await asyncio.sleep(0.05)
+        raise TimeoutError(f"{path} was not drawn in 30 s; its console said: {self.complaints}")
+
+    async def picture(self, path: Path, *, whole: bool = True) -> None:
+        """Writes what the page looks like as a PNG file."""
+        result = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(result["data"]))
+
+
+@asynccontextmanager
+async def browsing() -> AsyncIterator[Browser]:
+    """A fresh browser with a profile of its own, ended with the block."""
+    program = find_chromium()
+    assert program is not None, "no Chromium"
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        process = await asyncio.create_subprocess_exec(
+            program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+            "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank",
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            address = await asyncio.wait_for(_address(process), 60)
+            async with aiohttp.ClientSession() as session:
+                async with session.get(f"http://{address}/json/list") as response:
+                    [tab] = [one for one in await response.json() if one["type"] == "page"]
+                async with session.ws_connect(tab["webSocketDebuggerUrl"], max_msg_size=0) as socket:
+                    yield Browser(socket)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            await process.communicate()
+
+
+async def _address(process: asyncio.subprocess.Process) -> str:
+    assert process.stderr is not None
+    while line := await process.stderr.readline():
+        if (found := re.search(rb"DevTools listening on ws://([^/]+)/", line)) is not None:
+            return found[1].decode()
+    raise RuntimeError("the browser ended before it listened")

@@ -1,0 +1,263 @@
+"""The charts of the page as Vega-Lite, and the JavaScript that draws them: the home of Altair and vl-convert.
+
+Charts of the summary's figures read them from the data set `figures` of the page, so that they are embedded once. Colours are the
+page's own (`var(--…)`, see style.css), so that charts follow the reader's light or dark theme and print dark on white.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+import vl_convert
+
+from wdct_dist.report.html.figures import short_names
+from wdct_dist.report.timeline import STATES, Session
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FIGURES = alt.NamedData("figures")
+ROW_HEIGHT = 20
+"""Pixels of a row of names. (Vega-Lite's own steps warn in the console where a chart is as wide as the page gives room.)"""
+
+BELOW, CHANCE, ABOVE = "#b35806", "#f4f4f4", "#2166ac"
+"""Colours of the heat map: nothing is told apart by red and green."""
+
+FEWEST_IN_A_MAP = 4
+"""Checkpoints; the differences of fewer are read more easily in the table."""
+
+MOST_SPANS = 3000
+MOST_ENGINES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart of the page."""
+
+    name: str
+    """Its id in the page."""
+    title: str
+    text: str
+    """What it shows, for those who cannot see it, and under it."""
+    spec: Mapping[str, Any]
+    """Vega-Lite; `domain`, `asked` and `group` in its parameters are set by the page's controls."""
+
+    @property
+    def signals(self) -> list[str]:
+        """Parameters that the page's controls may set."""
+        return [one["name"] for one in self.spec.get("params", []) if "value" in one and "name" in one]
+
+
+@cache
+def javascript() -> str:
+    """Vega, Vega-Lite and vega-embed in the versions that Altair writes for, as one script that sets `vegaEmbed`.
+
+    What would end or change the script element that it stands in is spelled in another way with the same meaning.
+    """
+    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    # vl-convert 1.9's stub wants a snippet, which the library does not: it has one of its own that sets `vegaEmbed`
+    script = str(vl_convert.javascript_bundle(vl_version=version))  # type: ignore[call-arg]
+    return re.sub(r"<(?=/script|script|!--)", r"\\x3c", script, flags=re.IGNORECASE)
+
+
+def consistency(metric: str, asked: Sequence[str], num_names: int) -> Chart:
+    """CS or PCS of each of `num_names` checkpoints with its interval; with CS the chance level."""
+    base = _figures(metric, asked).transform_filter("datum.domain === domain")
+    names = alt.Y("name:N", sort=None, title=None)
+    scale = alt.Scale(domain=[0, 1])
+    interval = base.mark_rule(color="var(--c1)", strokeWidth=2).encode(
+        y=names, x=alt.X("low:Q", scale=scale, title=metric.upper()), x2="high:Q"
+    )
+    point = base.mark_point(filled=True, size=60, color="var(--c1)", opacity=1).encode(
+        y=names, x=alt.X("value:Q", scale=scale), tooltip=_tooltip()
+    )
+    layers: list[alt.Chart] = [interval, point]
+    text = f"{metric.upper()} of each checkpoint as a dot, its interval as a line"
+    if metric == "cs":
+        layers.insert(0, base.mark_tick(color="var(--muted)", thickness=2).encode(y=names, x=alt.X("chance:Q", scale=scale)))
+        text += ", the chance level as a grey bar"
+    chart = alt.layer(*layers).add_params(*_params(asked)).properties(width="container", height=num_names * ROW_HEIGHT)
+    return Chart(f"{metric}-chart", f"{metric.upper()} by checkpoint", f"{text}.", chart.properties(description=text).to_dict())
+
+
+def heat_map(domains: Sequence[str], asked: Sequence[str], num_names: int, chance: float) -> Chart:
+    """CS by checkpoint and domain; the middle colour is the chance level (the mean over all items)."""
+    base = _figures("cs", asked).encode(
+        x=alt.X("domain:N", sort=list(domains), title=None, axis=alt.Axis(orient="top", labelAngle=0)),
+        y=alt.Y("name:N", sort=None, title=None),
+    )
+    colour = alt.Color(
+        "value:Q", scale=alt.Scale(domain=[0, chance, 1], range=[BELOW, CHANCE, ABOVE]), legend=alt.Legend(title="CS", orient="bottom")
+    )
+    cells = base.mark_rect().encode(color=colour, tooltip=_tooltip())
+    # white letters on the ends of the scale, black ones elsewhere: a contrast of at least 4.5
+    ends = f"datum.value > {chance + 0.8 * (1 - chance)} || datum.value < {0.2 * chance}"
+    numbers = base.mark_text().encode(
+        text=alt.Text("value:Q", format=".2f"), color=alt.condition(ends, alt.value("#fff"), alt.value("#111"))
+    )
+    text = f"CS by checkpoint and domain; blue is above the chance level of {chance:.2f}, brown below it, white at it"
+    chart = alt.layer(cells, numbers).add_params(_asked(asked)).properties(width="container", height=num_names * ROW_HEIGHT)
+    return Chart("heat-map", "CS by checkpoint and domain", f"{text}.", chart.properties(description=text).to_dict())
+
+
+def over_training(metric: str, asked: Sequence[str]) -> Chart:
+    """CS or PCS against the step that a checkpoint's name ends in."""
+    base = (
+        _figures(metric, asked)
+        .transform_filter("datum.domain === domain && isValid(datum.step)")
+        .encode(
+            x=alt.X("step:Q", title="step"), color=alt.Color("series:N", title=None, scale=alt.Scale(range=_colours()), legend=_below())
+        )
+    )
+    value = alt.Y("value:Q", title=metric.upper(), scale=alt.Scale(zero=False))
+    band = base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", scale=alt.Scale(zero=False), title=metric.upper()), y2="high:Q")
+    line = base.mark_line(point=alt.OverlayMarkDef(size=40)).encode(y=value, tooltip=[*_tooltip(), alt.Tooltip("step:Q")])
+    text = f"{metric.upper()} against the number that a checkpoint's name ends in, with its interval"
+    chart = alt.layer(band, line).add_params(*_params(asked)).properties(width="container", height=260)
+    return Chart(f"{metric}-training", f"{metric.upper()} over training", f"{text}.", chart.properties(description=text).to_dict())
+
+
+def differences_map(differences: pl.DataFrame, asked: Sequence[str]) -> Chart | None:
+    """Paired differences in CS of all pairs of checkpoints; None where there are fewer than `FEWEST_IN_A_MAP` checkpoints.
+
+    `differences` has the columns of SCORES_DIFFERENCES.
+    """
+    rows = differences.filter(kind="checkpoint", domain="all", metric="cs").drop_nulls("difference").to_dicts()
+    several = len({row["language"] for row in rows}) > 1
+    checkpoints = list(dict.fromkeys([*(row["left"] for row in rows), *(row["right"] for row in rows)]))
+    if len(checkpoints) < FEWEST_IN_A_MAP:
+        return None
+    names = short_names(checkpoints)
+    values = [
+        {
+            "left": names[row["left"]],
+            "right": names[row["right"]],
+            "asked": f"{row['variant']}, {row['language']}" if several else row["variant"],
+            **{key: row[key] for key in ("difference", "ci_low", "ci_high", "p_holm", "below_noise")},
+            "apart": row["ci_low"] is not None and (row["ci_low"] > 0 or row["ci_high"] < 0),
+        }
+        for row in rows
+    ]
+    most = max(abs(row["difference"]) for row in rows) or 1.0
+    order = [names[name] for name in checkpoints]
+    base = (
+        alt.Chart(alt.InlineData(values=values))
+        .transform_filter("datum.asked === asked")
+        .encode(x=alt.X("right:N", sort=order, title="less"), y=alt.Y("left:N", sort=order, title="CS of"))
+    )
+    colour = alt.Color(
+        "difference:Q",
+        scale=alt.Scale(domain=[-most, 0, most], range=[BELOW, CHANCE, ABOVE]),
+        legend=alt.Legend(title="difference", orient="bottom", format="+.2f"),
+    )
+    shown = [alt.Tooltip(f"{name}:N") for name in ("left", "right", "below_noise")]
+    shown += [alt.Tooltip(f"{name}:Q", format=form) for name, form in (("difference", "+.3f"), ("ci_low", "+.3f"), ("ci_high", "+.3f"))]
+    cells = base.mark_rect().encode(color=colour, tooltip=[*shown, alt.Tooltip("p_holm:Q", format=".3g")])
+    marks = base.transform_filter("datum.apart").mark_point(filled=True, size=12, color="#111", opacity=1).encode()
+    text = "CS of the checkpoint on the left less that of the one below, on the same items; a dot where the interval leaves 0 out"
+    chart = (
+        alt.layer(cells, marks).add_params(_asked(asked)).properties(width="container", height=len(order) * ROW_HEIGHT, description=text)
+    )
+    return Chart("differences-map", "CS of each checkpoint less that of each other", f"{text}.", chart.to_dict())
+
+
+def marginal_effects(effects: pl.DataFrame) -> tuple[Chart, list[str]] | None:
+    """How CS and PCS move with each factor, and the groups (checkpoint, language, family) to choose from; None where there are none.
+
+    `effects` has the columns of SCORES_EFFECTS.
+    """
+    values = [
+        {
+            "group": ", ".join((row["checkpoint_id"], row["language"], row["family"])),
+            "level": f"{row['factor']}={row['factor_level']}",
+            "metric": row["metric"].upper(),
+            **{key: row[key] for key in ("value", "effect", "ci_low", "ci_high", "n")},
+        }
+        for row in effects.filter(domain="all").iter_rows(named=True)
+        if row["metric"] in ("cs", "pcs") and row["effect"] is not None
+    ]
+    if not values:
+        return None
+    groups = list(dict.fromkeys(str(one["group"]) for one in values))
+    num_levels = len({one["level"] for one in values})
+    metrics = alt.Color("metric:N", title=None, scale=alt.Scale(range=_colours()), legend=_below())
+    base = (
+        alt.Chart(alt.InlineData(values=values))
+        .transform_filter("datum.group === group")
+        .encode(y=alt.Y("level:N", sort=None, title=None), yOffset="metric:N", color=metrics)
+    )
+    interval = base.mark_rule(strokeWidth=2).encode(x=alt.X("ci_low:Q", title="effect"), x2="ci_high:Q")
+    shown = [
+        alt.Tooltip(f"{name}:{kind}")
+        for name, kind in (("level", "N"), ("value", "Q"), ("effect", "Q"), ("ci_low", "Q"), ("ci_high", "Q"), ("n", "Q"))
+    ]
+    point = base.mark_point(filled=True, size=60, opacity=1).encode(x="effect:Q", tooltip=shown)
+    zero = alt.Chart(alt.InlineData(values=[{}])).mark_rule(color="var(--muted)", strokeDash=[4, 4]).encode(x=alt.datum(0))
+    text = "effect of each level of each factor on CS and PCS, from the mean over the factor's levels, with its interval"
+    chart = (
+        alt.layer(zero, interval, point)
+        .add_params(alt.param(name="group", value=groups[0]))
+        .properties(width="container", height=2 * num_levels * ROW_HEIGHT, description=text)
+    )
+    return Chart("effects-chart", "What each factor does", f"{text[0].upper()}{text[1:]}.", chart.to_dict()), groups
+
+
+def timeline(session: Session) -> Chart:
+    """What each engine did when in a session."""
+    spans = [span for span in session.drawn if span.engine < MOST_ENGINES]
+    left_out = max(0, len(spans) - MOST_SPANS)
+    spans = sorted(spans, key=lambda span: span.start_s - span.end_s)[:MOST_SPANS]
+    values = [asdict(span) for span in sorted(spans, key=lambda span: (span.engine, span.start_s))]
+    scale = alt.Scale(domain=list(STATES), range=["var(--c2)", "var(--c3)", "var(--c1)", "var(--faint)"])
+    text = "what each engine did when: loading a checkpoint, swapping to it, evaluating, or idle"
+    chart = (
+        alt.Chart(alt.InlineData(values=values))
+        .mark_bar(height={"band": 0.8})
+        .encode(
+            x=alt.X("start_s:Q", title="seconds since the session began"),
+            x2="end_s:Q",
+            y=alt.Y("engine:O", title="engine"),
+            color=alt.Color("state:N", title=None, scale=scale, legend=_below()),
+            tooltip=[alt.Tooltip(f"{name}") for name in ("engine:O", "state:N", "checkpoint_id:N", "start_s:Q", "end_s:Q")],
+        )
+        .properties(width="container", height=len({span.engine for span in spans}) * ROW_HEIGHT, description=text)
+    )
+    said = f"{text[0].upper()}{text[1:]}."
+    if left_out:
+        said += f" The {left_out:,} shortest spans are left out."
+    if any(span.engine >= MOST_ENGINES for span in session.spans):
+        said += f" The first {MOST_ENGINES} engines are shown."
+    return Chart("timeline", "Engines", said, chart.to_dict())
+
+
+def _figures(metric: str, asked: Sequence[str]) -> alt.Chart:
+    chart = alt.Chart(FIGURES).transform_filter(f"datum.metric === '{metric}'")
+    return chart.transform_filter("datum.asked === asked") if asked else chart
+
+
+def _params(asked: Sequence[str]) -> list[alt.Parameter]:
+    return [alt.param(name="domain", value="all"), _asked(asked)]
+
+
+def _asked(asked: Sequence[str]) -> alt.Parameter:
+    return alt.param(name="asked", value=asked[0])
+
+
+def _tooltip() -> list[alt.Tooltip]:
+    shown = [alt.Tooltip(f"{name}:N") for name in ("checkpoint", "asked", "domain")]
+    return shown + [
+        alt.Tooltip(f"{name}:Q", format=form) for name, form in (("value", ".3f"), ("low", ".3f"), ("high", ".3f"), ("items", ","))
+    ]
+
+
+def _below() -> alt.Legend:
+    return alt.Legend(orient="bottom", columns=2, labelLimit=260, symbolOpacity=1)
+
+
+def _colours() -> list[str]:
+    return [f"var(--c{number})" for number in range(1, 7)]

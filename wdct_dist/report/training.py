@@ -1,0 +1,33 @@
+"""Which checkpoints are steps of one training, told by their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_NUMBERED = re.compile(r"(.*?)(\d+)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A checkpoint's place in a training."""
+
+    series: str
+    """The checkpoint's name without its number."""
+    step: int
+
+
+def steps(checkpoint_ids: Iterable[str]) -> dict[str, Step]:
+    """By checkpoint id, for names that end in a number (`run1/checkpoint-500`, `org/model@step1000`) before which another one is the same.
+
+    A number that no other name shares the rest with may be anything (`model-7`, `gpt-2024-07-18`), and is not taken for a step.
+    """
+    found = {}
+    for checkpoint_id in checkpoint_ids:
+        if (match := _NUMBERED.fullmatch(checkpoint_id)) is not None:
+            found[checkpoint_id] = Step(match[1].rstrip("-_/@. ") or match[1], int(match[2]))
+    counts: dict[str, set[int]] = {}
+    for one in found.values():
+        counts.setdefault(one.series, set()).add(one.step)
+    return {checkpoint_id: one for checkpoint_id, one in found.items() if len(counts[one.series]) > 1}
