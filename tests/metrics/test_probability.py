@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wdct_dist.metrics.derive import derive
-from wdct_dist.metrics.probability import pcs, pcs_debiased
+from wdct_dist.metrics.order_pairs import over_pairs
+from wdct_dist.metrics.probability import pcs_debiased
 from wdct_dist.metrics.sides import over_orders, side_by_side, widen
 
 KEYS = ["item_id", "trial"]
@@ -19,7 +20,7 @@ KEYS = ["item_id", "trial"]
 def items(tables: Any, num_options: int = 2) -> pl.DataFrame:
     wide = widen(derive(*tables.lazy()), num_options)
     table = pcs_debiased(side_by_side(over_orders(wide, num_options, KEYS), KEYS), num_options)
-    return table.join(pcs(wide, num_options, KEYS), on=KEYS, how="left").collect(engine="streaming").sort(KEYS)
+    return table.join(over_pairs(wide, num_options, KEYS), on=KEYS, how="left").collect(engine="streaming").sort(KEYS)
 
 
 def test_ten_answers_worked_by_hand(ask: Any, tables: Any) -> None:

@@ -19,6 +19,7 @@ from wdct_dist.metrics import consistency, probability, quality, stability
 from wdct_dist.metrics.answers import AnswerSource
 from wdct_dist.metrics.bootstrap import Bootstrap
 from wdct_dist.metrics.derive import SIDE, derive
+from wdct_dist.metrics.order_pairs import over_pairs
 from wdct_dist.metrics.parsed import ReplyTally, parse_answers, replies, with_replies
 from wdct_dist.metrics.sides import over_orders, side_by_side, widen
 from wdct_dist.metrics.summary import contributions, summarise
@@ -136,7 +137,7 @@ def item_scores(derived: pl.LazyFrame, asked: pl.LazyFrame, num_options: int, *,
     table = consistency.match(table, num_options)
     table = consistency.match_debiased(table, num_options)
     table = probability.pcs_debiased(table, num_options)
-    table = table.join(probability.pcs(wide, num_options, KEYS), on=list(KEYS), how="left")
+    table = table.join(over_pairs(wide, num_options, KEYS), on=list(KEYS), how="left")
     table = quality.correct(table, num_options)
     if num_trials > 1:
         table = stability.trial_agreement(table, num_options, KEYS)

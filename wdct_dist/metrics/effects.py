@@ -53,7 +53,7 @@ class _Contrasts:
 
 def effects(panel: Panel, bootstrap: Bootstrap) -> pl.DataFrame:
     """Every level of every factor that has two or more: [… * (1 + domains) * `MEASURES`, columns of SCORES_EFFECTS]."""
-    rows: list[tuple[object, ...]] = []
+    parts = [empty_effects()]
     for asking, members in _families(panel).items():
         settings = _complete([factors(panel.askings[row].variant) for row in members])
         levels = _levels(settings)
@@ -63,29 +63,34 @@ def effects(panel: Panel, bootstrap: Bootstrap) -> pl.DataFrame:
             fitted_values, fitted_effects = _fit(panel.values[members, METRICS.index(metric)], settings, levels)
             for domain, places in panel.item_sets(members):
                 value, effect = fitted_values[:, places], fitted_effects[:, places]
-                known = ~np.isnan(effect)
-                weights = known.astype(float)
-                ends = intervals(np.where(known, effect, 0.0), weights, bootstrap, domain)
-                means = ratios(np.where(known, value, 0.0), weights)
-                moves = ratios(np.where(known, effect, 0.0), weights)
-                for place, (factor, level) in enumerate(levels):
-                    figures = [rounded(number) for number in (means[place], moves[place], *ends[place])]
-                    counted = int(np.count_nonzero(known[place]))
-                    rows.append(
-                        (
-                            asking.checkpoint_id,
-                            asking.language,
-                            asking.variant,
-                            domain,
-                            factor,
-                            level,
-                            metric,
-                            *figures,
-                            bootstrap.level,
-                            counted,
-                        )
-                    )
+                parts.append(effect_rows(asking, domain, levels, metric, value, effect, bootstrap))
+    return pl.concat(parts)
+
+
+def effect_rows(
+    asking: Asking, domain: str, levels: Sequence[tuple[str, str]], metric: str, value: Floats, effect: Floats, bootstrap: Bootstrap
+) -> pl.DataFrame:
+    """[levels, columns of SCORES_EFFECTS] from the items' values and effects, [levels, items] each; NaN where an item does not count.
+
+    `asking` names the family as its variant; `levels` are pairs of factor and level.
+    """
+    known = ~np.isnan(effect)
+    weights = known.astype(float)
+    ends = intervals(np.where(known, effect, 0.0), weights, bootstrap, domain)
+    means = ratios(np.where(known, value, 0.0), weights)
+    moves = ratios(np.where(known, effect, 0.0), weights)
+    rows: list[tuple[object, ...]] = []
+    for place, (factor, level) in enumerate(levels):
+        figures = [rounded(number) for number in (means[place], moves[place], *ends[place])]
+        counted = int(np.count_nonzero(known[place]))
+        name = (asking.checkpoint_id, asking.language, asking.variant, domain, factor, level, metric)
+        rows.append((*name, *figures, bootstrap.level, counted))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def empty_effects() -> pl.DataFrame:
+    """A table of effects without rows."""
+    return pl.DataFrame(schema=SCHEMA)
 
 
 def family_rows(panel: Panel, bootstrap: Bootstrap) -> pl.DataFrame:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+OPTION_ORDER = "option_order"
+"""The factor that no name says, since a variant is asked in all its orders: see `order_effects`."""
+
 
 def factors(variant: str) -> dict[str, str]:
     """Factor to level, in the name's order; empty for a variant that is not a member of a family.

@@ -22,6 +22,7 @@ from wdct_dist.metrics.compute import score
 from wdct_dist.metrics.effects import effects, family_rows
 from wdct_dist.metrics.languages import language_rows
 from wdct_dist.metrics.noise import noise_floors, noise_rows
+from wdct_dist.metrics.order_effects import order_effects
 from wdct_dist.metrics.paired import differences
 from wdct_dist.metrics.panel import Panel, build_panel
 from wdct_dist.metrics.reasoning import reasoning_cut_rows
@@ -48,7 +49,7 @@ def write_comparisons(store: Store, summary: pl.DataFrame, digests: Mapping[str,
     floors = noise_floors(panel, repeat_panels(store, digests), bootstrap.level)
     write_frame(store, NOISE, floors, schema.SCORES_NOISE)
     write_frame(store, DIFFERENCES, differences(panel, bootstrap, floors), schema.SCORES_DIFFERENCES)
-    write_frame(store, EFFECTS, effects(panel, bootstrap), schema.SCORES_EFFECTS)
+    write_frame(store, EFFECTS, pl.concat([effects(panel, bootstrap), order_effects(scores, items, bootstrap)]), schema.SCORES_EFFECTS)
     answers = answers_of(store, digests)
     by_prompt = [
         rows(name, answers.tables(name), prompts, items, bootstrap)

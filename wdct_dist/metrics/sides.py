@@ -29,7 +29,7 @@ def widen(answers: pl.LazyFrame, num_options: int) -> pl.LazyFrame:
     """The derived answers (`derive`) with k = `num_options`, lists as columns.
 
     `p{i}` and `s{i}` are probability and share of option i, `at{j}` is the share of the answer at label j, `first` is the option
-    shown at label 0. Null where there is no answer.
+    shown at label 0; null where there is no answer. `o{j}` is the option shown at label j.
     """
     options = range(num_options)
     permutation = pl.col("permutation")
@@ -39,6 +39,7 @@ def widen(answers: pl.LazyFrame, num_options: int) -> pl.LazyFrame:
             *(pl.col("probs").list.get(i).alias(f"p{i}") for i in options),
             *(pl.col("shares").list.get(i).alias(f"s{i}") for i in options),
             *(pl.col("shares").list.get(permutation.list.get(j)).alias(f"at{j}") for j in options),
+            *(permutation.list.get(j).alias(f"o{j}") for j in options),
             first=pl.when(pl.col("parse_status") == "ok").then(permutation.list.get(0)),
         )
         .drop("probs", "shares", "permutation")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from wdct_dist.metrics.factors import OPTION_ORDER
 from wdct_dist.report.layout import Table
 
 if TYPE_CHECKING:
@@ -17,15 +18,22 @@ MOST_TABLES = 4
 def effect_tables(effects: pl.DataFrame, most_tables: int = MOST_TABLES) -> list[Table]:
     """One table for each checkpoint, language and family that has a factor with several levels, over all domains.
 
+    The option order, which every variant has, makes no table of its own.
+
     `effects` has the columns of SCORES_EFFECTS.
     """
-    groups = list(effects.filter(domain="all").group_by("checkpoint_id", "language", "family", maintain_order=True))
+    everyone = effects.filter(domain="all").group_by("checkpoint_id", "language", "family", maintain_order=True)
+    groups = [(key, group) for key, group in everyone if set(group["factor"]) != {OPTION_ORDER}]
     tables = [_table(", ".join(str(part) for part in key), group) for key, group in groups[:most_tables]]
     if not tables:
         return []
     notes = (
         "a level's figure is averaged evenly over the other factors; its effect is how far it is from the mean over the factor's levels",
         "* the interval of the effect does not hold 0",
+        *(
+            ["option_order: whether both questions show the options in one order"]
+            * any(OPTION_ORDER in group["factor"] for _, group in groups)
+        ),
         *([f"{len(groups) - most_tables} more are in scores/effects.arrow"] * (len(groups) > most_tables)),
     )
     return [*tables[:-1], replace(tables[-1], notes=notes)]

@@ -94,6 +94,11 @@ SCORES_ITEMS = pa.schema(
         ("label_mass_deed", pa.float64()),
         # beyond the contract: the rules of `wdct check` that found the item suspicious
         ("flags", pa.list_(pa.string())),
+        # and `match` and `pcs` over the pairs whose two questions show the options in the same order, and over the others
+        ("match_same_order", pa.float64()),
+        ("match_different_order", pa.float64()),
+        ("pcs_same_order", pa.float64()),
+        ("pcs_different_order", pa.float64()),
     ]
 )
 
