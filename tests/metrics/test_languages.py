@@ -96,3 +96,14 @@ def test_the_interval_holds_the_value_and_needs_two_items() -> None:
 
 def test_one_language_agrees_with_nothing() -> None:
     assert rows_of([entry for entry in TEN if entry["language"] == "en"]).height == 0
+
+
+def test_a_family_has_the_mean_over_its_members() -> None:
+    one, other = {"variant": "augmented/wording=0"}, {"variant": "augmented/wording=1"}
+    rows = [row(0, "en", FIRST, FIRST, **one), row(0, "zh", FIRST, SECOND, **one), row(3, "en", FIRST, FIRST, **one)]
+    rows += [row(0, "en", FIRST, FIRST, **other), row(0, "zh", SECOND, SECOND, **other), row(3, "zh", FIRST, FIRST, **one)]
+    table = rows_of(rows).filter(variant="augmented")
+    # item 0: words agree in one of two members, deeds in none; item 3 was asked in one member only, and agrees
+    assert figures(table, "all") == {"agreement_word_en_zh": (0.75, 2), "agreement_deed_en_zh": (0.5, 2)}
+    assert figures(table, "EthV")["agreement_word_en_zh"] == (1.0, 1)
+    assert set(table["language"]) == {"en"}
