@@ -1,4 +1,4 @@
-"""The pool against a real local Ray: joining, sizing, poison, stores that refuse."""
+"""The pool against a real local Ray: joining, poison, stores that refuse."""
 
 from __future__ import annotations
 
@@ -39,13 +39,23 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A running cluster of one node, as a user would start it; the environment that joins it."""
+    """A running cluster of one node, as a user would start it, that believes to have a GPU; the environment that joins it."""
     ray = str(Path(sys.executable).with_name("ray"))
     log = tmp_path_factory.mktemp("ray") / "head.log"
     address = f"127.0.0.1:{free_port()}"
     ports = [f"--port={address.partition(':')[2]}", f"--ray-client-server-port={free_port()}"]
     # --block: it ends with its process, while `ray stop` would end every Ray of this user on this machine
-    command = [ray, "start", "--head", "--block", *ports, "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
+    command = [
+        ray,
+        "start",
+        "--head",
+        "--block",
+        *ports,
+        "--num-cpus=2",
+        "--num-gpus=1",
+        "--include-dashboard=false",
+        "--disable-usage-stats",
+    ]
     with log.open("wb") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=stream)
     deadline = time.monotonic() + 120
@@ -111,7 +121,10 @@ def test_all_engines_of_the_pool_are_started_at_once(config: Path, head: dict[st
     ("overrides", "words"),
     [
         (["dispatch.num_engines=4", "dispatch.engine_cpus=1"], ["dispatch.engine_cpus", "the cluster has 2"]),
-        (["engine.kind=vllm", "dispatch.tensor_parallel_size=2", "checkpoints=[{model}]"], ["dispatch.tensor_parallel_size", "has none"]),
+        (
+            ["engine.kind=vllm", "dispatch.tensor_parallel_size=2", "checkpoints=[{model}]"],
+            ["dispatch.tensor_parallel_size", "the cluster has 1"],
+        ),
         (["dispatch.ray_address=127.0.0.1:1"], ["dispatch.ray_address", "no cluster answers"]),
     ],
 )
@@ -126,76 +139,6 @@ def test_a_pool_that_the_cluster_cannot_hold_is_bad_input(
     for word in words:
         assert word in result.stderr
     assert "Traceback" not in result.stderr
-
-
-SIZES: dict[str, dict[str, object]] = {
-    "one engine a GPU": {"kind": "vllm"},
-    "one engine a group of GPUs": {"kind": "vllm", "tensor_parallel_size": 2},
-    "no more engines than units": {"kind": "vllm", "num_units": 3},
-    "an engine without a model needs no GPU": {"kind": "scripted"},
-    "cores as asked for": {"kind": "scripted", "num_engines": 3, "engine_cpus": 1.5},
-    "more engines than GPUs": {"kind": "vllm", "num_engines": 5},
-    "more groups than GPUs": {"kind": "vllm", "num_engines": 3, "tensor_parallel_size": 2},
-    "a group of more GPUs than there are": {"kind": "vllm", "tensor_parallel_size": 8},
-    "more cores than there are": {"kind": "vllm", "engine_cpus": 3},
-}
-
-SIZE = """
-import json, ray, sys
-from wdct_dist.config.schema import DispatchConfig, EngineKind
-from wdct_dist.dispatch.ray_driver import size_pool
-from wdct_dist.errors import ConfigError
-
-ray.init(address="local", num_cpus=8, num_gpus=4, include_dashboard=False, logging_level="ERROR", object_store_memory=80 * 2**20)
-found = {}
-for name, settings in json.loads(sys.argv[1]).items():
-    kind, num_units = EngineKind(settings.pop("kind")), settings.pop("num_units", 100)
-    try:
-        pool = size_pool(DispatchConfig(**settings), kind, num_units)
-        found[name] = [pool.num_engines, pool.cpus, pool.gpus]
-    except ConfigError as error:
-        found[name] = str(error)
-print(json.dumps(found))
-"""
-
-
-@pytest.fixture(scope="module")
-def sizes() -> dict[str, object]:
-    """The pools for `SIZES` on a Ray that is told of 8 cores and 4 GPUs."""
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    command = [sys.executable, "-c", SIZE, json.dumps(SIZES)]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    found: dict[str, object] = json.loads(result.stdout.splitlines()[-1])
-    return found
-
-
-@pytest.mark.parametrize(
-    ("name", "pool"),
-    [
-        ("one engine a GPU", [4, 1.0, 1]),
-        ("one engine a group of GPUs", [2, 1.0, 2]),
-        ("no more engines than units", [3, 1.0, 1]),
-        ("an engine without a model needs no GPU", [1, 8.0, 0]),
-        ("cores as asked for", [3, 1.5, 0]),
-    ],
-)
-def test_the_pool_is_as_large_as_the_cluster_and_the_plan_allow(name: str, pool: list[float], sizes: dict[str, object]) -> None:
-    assert sizes[name] == pool
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("more engines than GPUs", ["dispatch.num_engines", "5 engines with 1 GPU(s) each need 5", "ask for at most 4 engines"]),
-        ("more groups than GPUs", ["dispatch.num_engines", "3 engines with 2 GPU(s) each need 6", "ask for at most 2 engines"]),
-        ("a group of more GPUs than there are", ["dispatch.tensor_parallel_size", "8 GPUs an engine", "the cluster has 4"]),
-        ("more cores than there are", ["dispatch.engine_cpus", "4 engines with 3 CPU cores each need 12", "the cluster has 8"]),
-    ],
-)
-def test_gpus_and_cores_that_are_not_there_are_named(name: str, words: list[str], sizes: dict[str, object]) -> None:
-    for word in words:
-        assert word in str(sizes[name])
 
 
 def test_a_prompt_that_kills_its_engine_stands_alone_in_the_end(config: Path, head: dict[str, str]) -> None:

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
-import signal
-import socket
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
-from wdct_dist.config.schema import Config, DispatchConfig, EngineKind, Reuse
+from wdct_dist.config.schema import Config, Reuse
 from wdct_dist.dispatch.faults import Fault, classify, reason, root_cause
 from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
 from wdct_dist.dispatch.plan import Unit
-from wdct_dist.dispatch.ray_metrics import RayMetrics
+from wdct_dist.dispatch.pool_size import Pool, size_pool
+from wdct_dist.dispatch.ray_cluster import cluster
+from wdct_dist.dispatch.ray_metrics import RayMetrics, run_name
 from wdct_dist.dispatch.scheduler import Load, Record, Scheduler
 from wdct_dist.dispatch.worker import UnitReport, Worker, WorkerSpec
 from wdct_dist.engine.protocol import EngineFacts, Swap
-from wdct_dist.errors import ConfigError, EngineError
+from wdct_dist.errors import EngineError
 
 POLL_S = 0.5
 """How often the driver looks up from waiting: for a signal, and for engines that do not start or do not go on."""
-
-KNOCK_S = 5.0
-"""How long a host may take to accept a connection before no cluster is there."""
 
 CLOSE_S = 10.0
 """How long engines may take to close before they are killed."""
@@ -42,102 +36,14 @@ CRASHES_WHILE_STARTING = 4
 """A process that dies while it loads may have been killed from outside; an error that it raised is tried only once more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """How many engines, and what each asks of the cluster."""
-
-    num_engines: int
-    cpus: float
-    gpus: int
-
-
 def run_on_ray(scheduler: Scheduler, config: Config, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
     """Does the scheduler's units on a pool of actors, in the cluster that the configuration names."""
     with cluster(config.dispatch):
-        pool = size_pool(config.dispatch, config.engine.kind, scheduler.num_pending)
+        pool = size_pool(config.dispatch, config.engine.kind, scheduler.num_pending, ray.cluster_resources())
         scheduler.set_places(pool.num_engines)
         journal.watch = RayMetrics(run_name(config.run_dir))
         journal.say("pool", engines=pool.num_engines, cpus=pool.cpus, gpus=pool.gpus)
         RayDriver(scheduler, pool, specs, journal, interrupts).run()
-
-
-def run_name(run_dir: str) -> str:
-    """The last part of a run's path or URI, without what a URI may hold of addresses and keys."""
-    return run_dir.partition("?")[0].rstrip("/").rpartition("/")[2]
-
-
-@contextlib.contextmanager
-def cluster(config: DispatchConfig) -> Iterator[None]:
-    """Joins the cluster at `ray_address` or RAY_ADDRESS, or starts a local Ray and ends it; a joined one is left as it is."""
-    if ray.is_initialized():
-        yield
-        return
-    address = config.ray_address or os.environ.get("RAY_ADDRESS")
-    quiet = {"logging_level": "ERROR", "log_to_driver": False}
-    if address:
-        try:
-            _knock(address)
-            _init(address=address, **quiet)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ConfigError(
-                f"dispatch.ray_address: no cluster answers at {address!r} ({str(error).splitlines()[0]}); start one (`ray start "
-                "--head`), give its token (RAY_AUTH_TOKEN) where it wants one, or leave the address out for a local Ray."
-            ) from None
-    else:
-        # "local", since without an address Ray joins whatever cluster was last started on this machine
-        _init(address="local", include_dashboard=False, object_store_memory=128 * 2**20, **quiet)
-    try:
-        yield
-    finally:
-        # only a connection of ours is closed: for a joined cluster this disconnects, for a local one it also ends it
-        ray.shutdown()
-
-
-def _init(**settings: Any) -> None:
-    """`ray.init`, which puts a handler of its own on SIGTERM (2.60; it exits at once): ours, which ends cleanly, is put back."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(**settings)
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-
-
-def _knock(address: str) -> None:
-    """Raises `OSError` where nothing listens at host:port; Ray itself would try for minutes."""
-    host, colon, port = address.rpartition(":")
-    if colon and "//" not in address and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
-
-
-def size_pool(config: DispatchConfig, kind: EngineKind, num_units: int) -> Pool:
-    """The pool that the configuration asks for, held against what the cluster has; a `ConfigError` where it cannot fit."""
-    resources = ray.cluster_resources()
-    all_cpus, all_gpus = float(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-    group = config.tensor_parallel_size
-    on_gpu = kind is EngineKind.vllm and all_gpus > 0
-    if kind is EngineKind.vllm and not on_gpu and group > 1:
-        raise ConfigError(
-            f"dispatch.tensor_parallel_size: {group} GPUs an engine are asked for, the cluster has none; use 1 here, or join a "
-            "cluster with GPUs."
-        )
-    if on_gpu and group > all_gpus:
-        raise ConfigError(
-            f"dispatch.tensor_parallel_size: {group} GPUs an engine are asked for, the cluster has {all_gpus}; ask for at most that many."
-        )
-    engines = config.num_engines or (max(1, all_gpus // group) if on_gpu else 1)
-    if on_gpu and engines * group > all_gpus:
-        raise ConfigError(
-            f"dispatch.num_engines: {engines} engines with {group} GPU(s) each need {engines * group} GPUs, the cluster has "
-            f"{all_gpus}; ask for at most {all_gpus // group} engines."
-        )
-    cpus = config.engine_cpus or (1.0 if on_gpu or kind is EngineKind.endpoint else all_cpus / engines)
-    if cpus * engines > all_cpus + 1e-6:
-        raise ConfigError(
-            f"dispatch.engine_cpus: {engines} engines with {cpus:g} CPU cores each need {cpus * engines:g}, the cluster has "
-            f"{all_cpus:g}; ask for fewer cores or engines."
-        )
-    return Pool(max(1, min(engines, num_units)), cpus, group if on_gpu else 0)
 
 
 @dataclass(slots=True)

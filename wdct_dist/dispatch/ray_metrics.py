@@ -47,3 +47,8 @@ class RayMetrics:
         for field, counter in self._counted.items():
             if facts[field]:  # Ray refuses to add nothing
                 counter.inc(facts[field], tags)
+
+
+def run_name(run_dir: str) -> str:
+    """The last part of a run's path or URI, without what a URI may hold of addresses and keys."""
+    return run_dir.partition("?")[0].rstrip("/").rpartition("/")[2]

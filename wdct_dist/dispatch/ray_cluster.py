@@ -1,0 +1,63 @@
+"""The cluster that a run is on: joined where there is an address, else a local Ray of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+
+from wdct_dist.config.schema import DispatchConfig
+from wdct_dist.errors import ConfigError
+
+KNOCK_S = 5.0
+"""How long a host may take to accept a connection before no cluster is there."""
+
+
+@contextlib.contextmanager
+def cluster(config: DispatchConfig) -> Iterator[None]:
+    """Joins the cluster at `ray_address` or RAY_ADDRESS, or starts a local Ray and ends it; a joined one is left as it is."""
+    if ray.is_initialized():
+        yield
+        return
+    address = config.ray_address or os.environ.get("RAY_ADDRESS")
+    quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    if address:
+        try:
+            _knock(address)
+            _init(address=address, **quiet)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"dispatch.ray_address: no cluster answers at {address!r} ({str(error).splitlines()[0]}); start one (`ray start "
+                "--head`), give its token (RAY_AUTH_TOKEN) where it wants one, or leave the address out for a local Ray."
+            ) from None
+    else:
+        # "local", since without an address Ray joins whatever cluster was last started on this machine
+        _init(address="local", include_dashboard=False, object_store_memory=128 * 2**20, **quiet)
+    try:
+        yield
+    finally:
+        # only a connection of ours is closed: for a joined cluster this disconnects, for a local one it also ends it
+        ray.shutdown()
+
+
+def _init(**settings: Any) -> None:
+    """`ray.init`, which puts a handler of its own on SIGTERM (2.60; it exits at once): ours, which ends cleanly, is put back."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**settings)
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _knock(address: str) -> None:
+    """Raises `OSError` where nothing listens at host:port; Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and "//" not in address and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
