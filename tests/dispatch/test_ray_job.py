@@ -194,3 +194,58 @@ def test_every_metric_of_the_dashboard_is_exported(head: Head, config: Path) -> 
     asked.remove("ray_wdct_cached_tokens_total")  # a scripted engine caches nothing, and Ray exports no counter that is still 0
     wait_for(lambda: asked <= {name.partition(",")[0] for name in head.metrics()})
     head.job("stop", "fourth")
+
+
+FEED = """
+import os, sys, time
+import ray
+from wdct_dist.dispatch.ray_metrics import RayMetrics
+
+ray.init(logging_level="ERROR")
+watch = RayMetrics("fed")
+done = {"checkpoint": "alpha", "variant": "direct", "errors": 0, "prompt_tokens": 100, "cached_tokens": 60, "output_tokens": 8}
+watch("pool", {"engines": 3})
+watch("engine started", {"engine": 0})
+watch("engine started", {"engine": 1})
+watch("unit done", done | {"rows": 8, "seconds": 0.5})
+watch("unit done", done | {"rows": 4, "seconds": 0.25})
+watch("unit done", done | {"rows": 2, "seconds": 1.0, "variant": "cot"})
+while not os.path.exists(sys.argv[1]):
+    watch("unit given", {})  # with every event the number of engines is set anew
+    time.sleep(0.2)
+"""
+
+
+def test_what_a_run_does_is_exported_with_its_values_by_checkpoint_and_variant(head: Head, tmp_path: Path) -> None:
+    script, end = tmp_path / "feed.py", tmp_path / "end"
+    script.write_text(FEED)
+    result = head.submit("fifth", f"{sys.executable} {script} {end}", "--no-wait")
+    assert result.returncode == 0, result.stdout + result.stderr
+    direct, cot = (f"checkpoint=alpha,run=fed,variant={variant}" for variant in ("direct", "cot"))
+    expected = {
+        "engines,run=fed": 3,
+        "events_total,event=pool,run=fed": 1,
+        "events_total,event=engine started,run=fed": 2,
+        f"units_total,{direct}": 2,
+        f"units_total,{cot}": 1,
+        f"prompts_total,{direct}": 12,
+        f"prompts_total,{cot}": 2,
+        f"prompt_tokens_total,{direct}": 200,
+        f"prompt_tokens_total,{cot}": 100,
+        f"cached_tokens_total,{direct}": 120,
+        f"cached_tokens_total,{cot}": 60,
+        f"output_tokens_total,{direct}": 16,
+        f"output_tokens_total,{cot}": 8,
+        f"unit_seconds_total,{direct}": 0.75,
+        f"unit_seconds_total,{cot}": 1.0,
+    }
+
+    def exported() -> dict[str, float]:
+        found = {name.removeprefix("ray_wdct_"): value for name, value in head.metrics().items() if "run=fed" in name}
+        found.pop("events_total,event=unit given,run=fed", None)
+        return found if expected.keys() <= found.keys() else {}
+
+    try:
+        assert wait_for(exported) == expected
+    finally:
+        end.touch()
