@@ -22,11 +22,12 @@ from wdct_dist.checkpoints.describe import describe
 from wdct_dist.checkpoints.sources import endpoint_checkpoints, parse_sources, scripted_checkpoints
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.checkpoints.watch import expand, read_watches
-from wdct_dist.config.schema import Config, EngineKind, Executor
-from wdct_dist.dispatch import rates, ray_environment
+from wdct_dist.config.schema import Config, EngineKind, Reuse
+from wdct_dist.dispatch import rates
 from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
 from wdct_dist.dispatch.plan import Unit, pending_units
+from wdct_dist.dispatch.pool import Pool, open_pool
 from wdct_dist.dispatch.progress import Progress
 from wdct_dist.dispatch.scheduler import Scheduler
 from wdct_dist.dispatch.worker import WorkerSpec
@@ -96,8 +97,9 @@ class Outcome:
 def rounds(config: Config) -> Iterator[Outcome]:
     """An evaluation; where a directory is watched, one more whenever a checkpoint has become complete there.
 
-    Watching ends once training is over and everything is evaluated, or with the first signal. Raises `CheckpointError` where it ends
-    before there was a checkpoint.
+    Engines live on from one to the next, which is swapped in; with `dispatch.reuse: restart` they end with each. Watching ends once
+    training is over and everything is evaluated, or with the first signal. Raises `CheckpointError` where it ends before there was a
+    checkpoint.
     """
     watches = read_watches(config.checkpoints, Path.cwd())
     if not watches:
@@ -105,7 +107,8 @@ def rounds(config: Config) -> Iterator[Outcome]:
         return
     seen: list[object] = []
     complete = True
-    with Interrupts() as interrupts:
+    lives_on = config.dispatch.reuse is Reuse.swap
+    with Interrupts() as interrupts, contextlib.closing(open_pool(config)) if lives_on else contextlib.nullcontext() as pool:
         while interrupts.requested is None:
             # asked before looking, so that what was written before training ended is seen
             over = all(watch.is_over for watch in watches)
@@ -113,7 +116,7 @@ def rounds(config: Config) -> Iterator[Outcome]:
             if entries != seen or (over and not complete):
                 seen = entries
                 try:
-                    outcome = evaluate(config, entries)
+                    outcome = evaluate(config, entries, pool)
                 except CheckpointError as error:
                     if over:
                         raise
@@ -132,10 +135,11 @@ def rounds(config: Config) -> Iterator[Outcome]:
         raise CheckpointError(f"checkpoints: no complete checkpoint appeared in {watched} while it was watched; correct the path.")
 
 
-def evaluate(config: Config, entries: Sequence[object] | None = None) -> Outcome:
+def evaluate(config: Config, entries: Sequence[object] | None = None, pool: Pool | None = None) -> Outcome:
     """Runs an evaluation, or goes on with one: what is done is found on disk, the rest is given to the engines, all is scored.
 
-    `entries` stand for `config.checkpoints` where those are found by watching.
+    `entries` stand for `config.checkpoints` where those are found by watching. `pool`: its engines are used and live on; without one,
+    engines end before anything is scored.
     """
     find_variants(config)  # a variant that cannot be is named before anything is written
     if config.engine.kind is EngineKind.endpoint:
@@ -145,19 +149,19 @@ def evaluate(config: Config, entries: Sequence[object] | None = None) -> Outcome
     store = open_run(config)
     with locked(store), session(store, config, checkpoints, items) as record:
         store.sweep()
-        written = paraphrases(store, config, items)
+        written = paraphrases(store, config, items, pool)
         if written is not None:
             record["paraphrases"] = written.lines()
             print(*written.lines(), sep="\n", file=sys.stderr)
         index = prepare(store, config, items, record, written)
         unique = different(checkpoints)
-        outcome = ask(store, config, unique, index)
+        outcome = ask(store, config, unique, index, pool)
         outcome.failed_checkpoints |= broken
         record["failed_checkpoints"] = outcome.failed_checkpoints
         record["sessions"][-1]["ended"] = outcome.sentence()
         if outcome.interrupted is None:
             # a checkpoint that failed has nothing to repeat, and must not keep the others from being scored
-            repeat_for_noise(store, config, [one for one in unique if one.checkpoint_id not in outcome.failed_checkpoints], index)
+            repeat_for_noise(store, config, [one for one in unique if one.checkpoint_id not in outcome.failed_checkpoints], index, pool)
             score_run(store, config)
     return outcome
 
@@ -200,7 +204,7 @@ def different(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
     return list(first.values())
 
 
-def paraphrases(store: Store, config: Config, items: ItemSelection) -> Paraphrases | None:
+def paraphrases(store: Store, config: Config, items: ItemSelection, pool: Pool | None) -> Paraphrases | None:
     """The paraphrases of `augment.paraphraser`, written by it in a first stage where the run does not have them yet."""
     if config.augment.paraphraser is None:
         return None
@@ -208,7 +212,7 @@ def paraphrases(store: Store, config: Config, items: ItemSelection) -> Paraphras
 
     def ask_writer(part: Store, index: PromptIndex) -> None:
         settings = replace(config, checkpoints=[config.augment.paraphraser], trials=1)
-        outcome = ask(part, settings, find_checkpoints(settings)[0], index)
+        outcome = ask(part, settings, find_checkpoints(settings)[0], index, pool)
         if outcome.exit_code != EXIT_COMPLETE:
             raise Incomplete(f"paraphrases: {outcome.sentence()}")
 
@@ -246,14 +250,14 @@ def prepare(store: Store, config: Config, items: ItemSelection, record: dict[str
     return index
 
 
-def ask(store: Store, config: Config, checkpoints: Sequence[Checkpoint], index: PromptIndex) -> Outcome:
+def ask(store: Store, config: Config, checkpoints: Sequence[Checkpoint], index: PromptIndex, pool: Pool | None) -> Outcome:
     """Has every prompt of the store's prompts.arrow answered by every checkpoint; what is answered already is found on disk."""
     completed = find_completed(store)
     pending = pending_units(checkpoints, index, config.trials, config.dispatch.shard_size, completed.keys)
-    return dispatch(store, config, checkpoints, index, pending, completed.shards, completed.damaged)
+    return dispatch(store, config, checkpoints, index, pending, completed.shards, completed.damaged, pool)
 
 
-def repeat_for_noise(store: Store, config: Config, checkpoints: Sequence[Checkpoint], index: PromptIndex) -> None:
+def repeat_for_noise(store: Store, config: Config, checkpoints: Sequence[Checkpoint], index: PromptIndex, pool: Pool | None) -> None:
     """The A/A repeats of `metrics.noise_repeats`: the same prompts in another order and other shards, in RUN/noise/<n>."""
     for number in range(1, config.metrics.noise_repeats + 1):
         again = store.child(f"noise/{number}")
@@ -261,7 +265,7 @@ def repeat_for_noise(store: Store, config: Config, checkpoints: Sequence[Checkpo
         shuffled = prompts_file.write_shuffled(store, index, again, seed=number)
         size = max(1, config.dispatch.shard_size * 2 // (2 + number))
         settings = replace(config, dispatch=replace(config.dispatch, shard_size=size))
-        outcome = ask(again, settings, checkpoints, shuffled)
+        outcome = ask(again, settings, checkpoints, shuffled, pool)
         if outcome.exit_code != EXIT_COMPLETE:
             raise Incomplete(f"noise repeat {number}: {outcome.sentence()}")
 
@@ -274,6 +278,7 @@ def dispatch(
     pending: Sequence[Unit],
     completed: dict[str, Shard],
     damaged: dict[str, str],
+    pool: Pool | None,
 ) -> Outcome:
     """Gives the pending units to the engines, and waits until everything that can be done is on disk."""
     total = index.num_prompts * config.trials * len(checkpoints)
@@ -294,7 +299,8 @@ def dispatch(
         journal.say("plan", prompts=total, pending=to_do, units=len(pending))
         try:
             if pending:
-                execute(scheduler, config, specs, journal, interrupts)
+                with contextlib.nullcontext(pool) if pool is not None else contextlib.closing(open_pool(config)) as engines:
+                    engines.run(scheduler, specs, journal, interrupts)
         finally:
             for name in overlapped(journal.shards.values()):
                 journal.drop(name)
@@ -313,19 +319,6 @@ def dispatch(
         reasons = {*outcome.failed_checkpoints.values(), *outcome.abandoned.values()}
         raise EngineError("no engine answered anything: " + "; ".join(sorted(reasons)))
     return outcome
-
-
-def execute(scheduler: Scheduler, config: Config, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
-    """By the executor that the configuration names."""
-    if config.dispatch.executor is Executor.local:
-        from wdct_dist.dispatch.local import run_locally
-
-        run_locally(scheduler, specs, journal, interrupts)
-    else:
-        ray_environment.prepare()
-        from wdct_dist.dispatch.ray_driver import run_on_ray
-
-        run_on_ray(scheduler, config, specs, journal, interrupts)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from wdct_dist.config.schema import DispatchConfig, EngineKind
-from wdct_dist.dispatch.pool_size import Pool, size_pool
+from wdct_dist.dispatch.pool_size import PoolSize, size_pool
 from wdct_dist.errors import ConfigError
 
 CORES = {"CPU": 8.0}
@@ -17,20 +17,22 @@ GPUS = {"CPU": 8.0, "GPU": 4.0}
 @pytest.mark.parametrize(
     ("kind", "num_units", "settings", "pool"),
     [
-        pytest.param("vllm", 100, {}, Pool(4, 1.0, 1), id="one engine a GPU"),
-        pytest.param("vllm", 100, {"tensor_parallel_size": 2}, Pool(2, 1.0, 2), id="one engine a group of GPUs"),
-        pytest.param("vllm", 3, {}, Pool(3, 1.0, 1), id="no more engines than units"),
-        pytest.param("scripted", 100, {}, Pool(1, 8.0, 0), id="an engine without a model needs no GPU"),
-        pytest.param("scripted", 100, {"num_engines": 3, "engine_cpus": 1.5}, Pool(3, 1.5, 0), id="cores as asked for"),
-        pytest.param("endpoint", 100, {}, Pool(1, 1.0, 0), id="an engine that only asks needs one core"),
+        pytest.param("vllm", 100, {}, PoolSize(4, 1.0, 1), id="one engine a GPU"),
+        pytest.param("vllm", 100, {"tensor_parallel_size": 2}, PoolSize(2, 1.0, 2), id="one engine a group of GPUs"),
+        pytest.param("vllm", 3, {}, PoolSize(3, 1.0, 1), id="no more engines than units"),
+        pytest.param("scripted", 100, {}, PoolSize(1, 8.0, 0), id="an engine without a model needs no GPU"),
+        pytest.param("scripted", 100, {"num_engines": 3, "engine_cpus": 1.5}, PoolSize(3, 1.5, 0), id="cores as asked for"),
+        pytest.param("endpoint", 100, {}, PoolSize(1, 1.0, 0), id="an engine that only asks needs one core"),
     ],
 )
-def test_the_pool_is_as_large_as_the_cluster_and_the_plan_allow(kind: str, num_units: int, settings: dict[str, Any], pool: Pool) -> None:
+def test_the_pool_is_as_large_as_the_cluster_and_the_plan_allow(
+    kind: str, num_units: int, settings: dict[str, Any], pool: PoolSize
+) -> None:
     assert size_pool(DispatchConfig(**settings), EngineKind(kind), num_units, GPUS) == pool
 
 
 def test_without_gpus_one_engine_has_all_cores() -> None:
-    assert size_pool(DispatchConfig(), EngineKind.vllm, 100, CORES) == Pool(1, 8.0, 0)
+    assert size_pool(DispatchConfig(), EngineKind.vllm, 100, CORES) == PoolSize(1, 8.0, 0)
 
 
 @pytest.mark.parametrize(

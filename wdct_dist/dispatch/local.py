@@ -12,10 +12,28 @@ from wdct_dist.dispatch.scheduler import Load, Record, Scheduler
 from wdct_dist.dispatch.worker import Worker, WorkerSpec
 
 
-def run_locally(scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
-    """Does the scheduler's units in this process. `specs` by checkpoint id. Raises what is a fault of ours or the store's."""
-    worker: Worker | None = None
-    try:
+class LocalPool:
+    """A pool of one engine in this process; see `pool.Pool`."""
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+
+    def run(self, scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
+        kept = False
+        try:
+            self._run(scheduler, specs, journal, interrupts)
+            kept = interrupts.requested is None
+        finally:
+            interrupts.when_requested = None
+            if not kept:
+                self.close()
+
+    def close(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
+
+    def _run(self, scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
         while not scheduler.finished:
             if interrupts.requested is not None:
                 journal.stopping(interrupts.requested)
@@ -25,38 +43,31 @@ def run_locally(scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Jou
                 break
             if isinstance(action, Load):
                 spec = specs[action.checkpoint_id]
-                if worker is not None and not _swap(worker, spec, scheduler, journal):
-                    worker.close()
-                    worker = None
-                worker = worker or _start(action.checkpoint_id, spec, scheduler, journal)
-                interrupts.when_requested = None if worker is None else worker.stop
-                if worker is not None and (upcoming := scheduler.upcoming(0)) is not None:
-                    worker.prefetch(specs[upcoming])
+                if self._worker is not None and not _swap(self._worker, spec, scheduler, journal):
+                    self.close()
+                self._worker = self._worker or _start(action.checkpoint_id, spec, scheduler, journal)
+                interrupts.when_requested = None if self._worker is None else self._worker.stop
+                if self._worker is not None and (upcoming := scheduler.upcoming(0)) is not None:
+                    self._worker.prefetch(specs[upcoming])
                 continue
             journal.unit_given(0, action.unit)
             try:
                 if isinstance(action, Record):
-                    report = (worker or Worker(specs[action.unit.checkpoint_id])).record(action.unit, action.error)
+                    report = (self._worker or Worker(specs[action.unit.checkpoint_id])).record(action.unit, action.error)
                 else:
-                    assert worker is not None
-                    report = worker.run(action.unit)
+                    assert self._worker is not None
+                    report = self._worker.run(action.unit)
             except Exception as error:
                 if classify(error) is not Fault.engine_lost:
                     raise
                 journal.say("engine lost", engine=0, reason=reason(error))
                 scheduler.lost(0, reason(error))
-                if worker is not None:
-                    worker.close()
-                    worker = None
+                self.close()
                 continue
             scheduler.done(0, action.unit, report.seconds)
             journal.unit_done(0, report)
             if report.stopped is not None:
                 interrupts.request(report.stopped)
-    finally:
-        interrupts.when_requested = None
-        if worker is not None:
-            worker.close()
 
 
 def _swap(worker: Worker, spec: WorkerSpec, scheduler: Scheduler, journal: Journal) -> bool:

@@ -10,7 +10,7 @@ from wdct_dist.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class PoolSize:
     """How many engines, and what each asks of the cluster."""
 
     num_engines: int
@@ -18,7 +18,7 @@ class Pool:
     gpus: int
 
 
-def size_pool(config: DispatchConfig, kind: EngineKind, num_units: int, resources: Mapping[str, float]) -> Pool:
+def size_pool(config: DispatchConfig, kind: EngineKind, num_units: int, resources: Mapping[str, float]) -> PoolSize:
     """The pool that the configuration asks for, held against what the cluster has; a `ConfigError` where it cannot fit.
 
     `resources`: all of the cluster's, in Ray's words: `CPU` and `GPU`, by number.
@@ -47,4 +47,4 @@ def size_pool(config: DispatchConfig, kind: EngineKind, num_units: int, resource
             f"dispatch.engine_cpus: {engines} engines with {cpus:g} CPU cores each need {cpus * engines:g}, the cluster has "
             f"{all_cpus:g}; ask for fewer cores or engines."
         )
-    return Pool(max(1, min(engines, num_units)), cpus, group if on_gpu else 0)
+    return PoolSize(max(1, min(engines, num_units)), cpus, group if on_gpu else 0)

@@ -71,9 +71,10 @@ def remember_costs(checkpoints: Sequence[Checkpoint], config: Config, costs: Cos
     """Keeps what a run measured of each checkpoint, where it was enough to tell."""
     for checkpoint in checkpoints:
         name = checkpoint.checkpoint_id
-        num_prompts, seconds = costs.measured_here(name)
-        if num_prompts >= FEWEST_PROMPTS and seconds > 0:
-            remember(checkpoint, config, Rate(num_prompts / seconds, costs.load_s(name), costs.measured_swap_s(name)))
+        (num_prompts, seconds), start_s = costs.measured_here(name), costs.load_s(name)
+        # an engine that lived on from an earlier run was not started
+        if num_prompts >= FEWEST_PROMPTS and seconds > 0 and start_s > 0:
+            remember(checkpoint, config, Rate(num_prompts / seconds, start_s, costs.measured_swap_s(name)))
 
 
 def tokens_by_variant(config: Config, index: PromptIndex) -> dict[str, float]:

@@ -10,14 +10,12 @@ from typing import Any
 
 import ray
 
-from wdct_dist.config.schema import Config, Reuse
+from wdct_dist.config.schema import Reuse
 from wdct_dist.dispatch.faults import Fault, classify, reason, root_cause
 from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
 from wdct_dist.dispatch.plan import Unit
-from wdct_dist.dispatch.pool_size import Pool, size_pool
-from wdct_dist.dispatch.ray_cluster import cluster
-from wdct_dist.dispatch.ray_metrics import RayMetrics, run_name
+from wdct_dist.dispatch.pool_size import PoolSize
 from wdct_dist.dispatch.scheduler import Load, Record, Scheduler
 from wdct_dist.dispatch.worker import UnitReport, Worker, WorkerSpec
 from wdct_dist.engine.protocol import EngineFacts, Swap
@@ -36,22 +34,12 @@ CRASHES_WHILE_STARTING = 4
 """A process that dies while it loads may have been killed from outside; an error that it raised is tried only once more."""
 
 
-def run_on_ray(scheduler: Scheduler, config: Config, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
-    """Does the scheduler's units on a pool of actors, in the cluster that the configuration names."""
-    with cluster(config.dispatch):
-        pool = size_pool(config.dispatch, config.engine.kind, scheduler.num_pending, ray.cluster_resources())
-        scheduler.set_places(pool.num_engines)
-        journal.watch = RayMetrics(run_name(config.run_dir))
-        journal.say("pool", engines=pool.num_engines, cpus=pool.cpus, gpus=pool.gpus)
-        RayDriver(scheduler, pool, specs, journal, interrupts).run()
-
-
 @dataclass(slots=True)
-class _Engine:
+class Hosted:
     """An actor in a place of the pool, and what it was asked."""
 
     actor: Any
-    checkpoint_id: str
+    spec: WorkerSpec
     asked_at: float
     starting: Any | None = None
     """The call that waits for the actor to be placed, then the one that loads the checkpoint; nothing else is asked until it is over."""
@@ -64,17 +52,35 @@ class _Engine:
     began_at: float = 0.0
     """When it began what it does now: when it was given a unit with nothing else to do, or finished the one before."""
 
+    @property
+    def checkpoint_id(self) -> str:
+        return self.spec.checkpoint.checkpoint_id
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it has a checkpoint and nothing to do."""
+        return self.is_live and self.starting is None and not self.running
+
 
 class RayDriver:
     """Executes a scheduler's units on a fixed pool of actors."""
 
-    def __init__(self, scheduler: Scheduler, pool: Pool, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        size: PoolSize,
+        specs: dict[str, WorkerSpec],
+        journal: Journal,
+        interrupts: Interrupts,
+        engines: dict[int, Hosted],
+    ) -> None:
+        """`engines`: by place, those that live on from before; afterwards those that may live on."""
         self._scheduler = scheduler
-        self._pool = pool
+        self._size = size
         self._specs = specs
         self._journal = journal
         self._interrupts = interrupts
-        self._engines: dict[int, _Engine] = {}
+        self._engines = engines
         self._calls: dict[Any, int] = {}
         """Calls without an answer, with the place that was asked."""
         self._answered: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -84,6 +90,7 @@ class RayDriver:
 
     def run(self) -> None:
         """Until everything that can be done is done. Raises what is a fault of ours or of the store."""
+        kept = False
         try:
             while not self._scheduler.finished:
                 if self._interrupts.requested is not None:
@@ -96,8 +103,10 @@ class RayDriver:
                     break
                 self._collect()
                 self._look_for_hangs()
+            # one that was told to stop asks nothing more
+            kept = self._interrupts.requested is None
         finally:
-            self._end()
+            end_engines(self._engines, but_idle=kept)
 
     def _stop(self, reason: str) -> None:
         """Gives no more units, and has engines that can end within theirs do so."""
@@ -139,31 +148,31 @@ class RayDriver:
         if not engine.is_live:
             self._start(place, engine, checkpoint_id)
             return
-        engine.checkpoint_id, engine.asked_at = checkpoint_id, time.monotonic()
+        engine.spec, engine.asked_at = spec, time.monotonic()
         engine.starting = engine.actor.swap.remote(spec)
         self._await(engine.starting, place)
         self._journal.say("engine swapping", engine=place, checkpoint=checkpoint_id)
 
-    def _start(self, place: int, engine: _Engine, checkpoint_id: str) -> None:
-        engine.checkpoint_id, engine.asked_at = checkpoint_id, time.monotonic()
+    def _start(self, place: int, engine: Hosted, checkpoint_id: str) -> None:
+        engine.spec, engine.asked_at = self._specs[checkpoint_id], time.monotonic()
         if engine.is_placed:
-            engine.starting = engine.actor.start.remote(self._specs[checkpoint_id])
+            engine.starting = engine.actor.start.remote(engine.spec)
         else:
             engine.starting = engine.actor.__ray_ready__.remote()
         self._await(engine.starting, place)
         self._journal.say("engine starting", engine=place, checkpoint=checkpoint_id)
 
-    def _host(self, place: int, checkpoint_id: str) -> _Engine:
+    def _host(self, place: int, checkpoint_id: str) -> Hosted:
         """A new actor in the place, instead of the one that is there."""
         self._discard(place)
         actor = self._hosts.options(
-            num_cpus=self._pool.cpus,
-            num_gpus=self._pool.gpus,
+            num_cpus=self._size.cpus,
+            num_gpus=self._size.gpus,
             max_restarts=0,
             # a thread for each unit in flight, one for records and closing
             max_concurrency=self._specs[checkpoint_id].config.dispatch.units_in_flight + 1,
         ).remote(self._specs[checkpoint_id])
-        engine = _Engine(actor, checkpoint_id, time.monotonic())
+        engine = Hosted(actor, self._specs[checkpoint_id], time.monotonic())
         self._engines[place] = engine
         return engine
 
@@ -189,7 +198,7 @@ class RayDriver:
         else:
             self._record_unit(place, engine, call)
 
-    def _record_start(self, place: int, engine: _Engine, call: Any) -> None:
+    def _record_start(self, place: int, engine: Hosted, call: Any) -> None:
         try:
             loaded: EngineFacts | Swap = ray.get(call)
         except Exception as error:
@@ -212,17 +221,17 @@ class RayDriver:
         if (upcoming := self._scheduler.upcoming(place)) is not None:
             engine.actor.prefetch.remote(self._specs[upcoming])
 
-    def _placed(self, place: int, engine: _Engine) -> None:
+    def _placed(self, place: int, engine: Hosted) -> None:
         engine.is_placed = True
         if engine.is_parked:
             engine.starting, engine.is_parked = None, False
             self._journal.say("place has room", engine=place)
             self._scheduler.unpark(place)
         else:
-            engine.starting = engine.actor.start.remote(self._specs[engine.checkpoint_id])
+            engine.starting = engine.actor.start.remote(engine.spec)
             self._await(engine.starting, place)
 
-    def _load_failed(self, place: int, engine: _Engine, error: Exception) -> None:
+    def _load_failed(self, place: int, engine: Hosted, error: Exception) -> None:
         if engine.is_live:
             # whatever it was: only where a fresh engine fails too it is the checkpoint's fault
             self._journal.swap_failed(place, engine.checkpoint_id, error)
@@ -244,7 +253,7 @@ class RayDriver:
             return
         self._looked_at = now
         for place, engine in list(self._engines.items()):
-            config = self._specs[engine.checkpoint_id].config
+            config = engine.spec.config
             if engine.is_parked:
                 continue
             if engine.starting is not None:
@@ -261,7 +270,7 @@ class RayDriver:
             self._went_on_at = now
         self._give_up_parked(now - self._went_on_at)
 
-    def _park(self, place: int, engine: _Engine) -> None:
+    def _park(self, place: int, engine: Hosted) -> None:
         engine.is_parked = True
         self._journal.say("place waits", engine=place, reason=f"the cluster has no room for its engine after {PLACED_S:g} s")
         self._scheduler.park(place)
@@ -269,14 +278,14 @@ class RayDriver:
     def _give_up_parked(self, waited_s: float) -> None:
         """Where nothing else goes on, places are given up that have no room for as long as an engine may take to start."""
         for place, engine in list(self._engines.items()):
-            limit = self._specs[engine.checkpoint_id].config.engine.start_timeout_s
+            limit = engine.spec.config.engine.start_timeout_s
             if engine.is_parked and waited_s > limit:
                 why = f"the cluster had no room for an engine in engine.start_timeout_s = {limit:g}"
                 self._discard(place)
                 self._scheduler.give_up(place, why)
                 self._journal.say("place given up", engine=place, reason=why)
 
-    def _record_unit(self, place: int, engine: _Engine, call: Any) -> None:
+    def _record_unit(self, place: int, engine: Hosted, call: Any) -> None:
         unit = engine.running.pop(call)
         try:
             report: UnitReport = ray.get(call)
@@ -306,13 +315,20 @@ class RayDriver:
         if engine is not None:
             for call in (engine.starting, *engine.running):
                 self._calls.pop(call, None)
-            with contextlib.suppress(Exception):
-                ray.kill(engine.actor, no_restart=True)
+            kill(engine)
 
-    def _end(self) -> None:
-        closing = [engine.actor.close.remote() for engine in self._engines.values() if engine.starting is None]
-        if closing:
-            with contextlib.suppress(Exception):
-                ray.wait(closing, num_returns=len(closing), timeout=CLOSE_S)
-        for place in list(self._engines):
-            self._discard(place)
+
+def end_engines(engines: dict[int, Hosted], *, but_idle: bool = False) -> None:
+    """Has engines close, and kills them; with `but_idle` those that only wait are left."""
+    ending = [place for place, engine in engines.items() if not (but_idle and engine.is_idle)]
+    closing = [engines[place].actor.close.remote() for place in ending if engines[place].starting is None]
+    if closing:
+        with contextlib.suppress(Exception):
+            ray.wait(closing, num_returns=len(closing), timeout=CLOSE_S)
+    for place in ending:
+        kill(engines.pop(place))
+
+
+def kill(engine: Hosted) -> None:
+    with contextlib.suppress(Exception):
+        ray.kill(engine.actor, no_restart=True)

@@ -59,8 +59,7 @@ class Worker:
     """Hosts one engine, with one checkpoint at a time. `run` may be called from several threads at once."""
 
     def __init__(self, spec: WorkerSpec) -> None:
-        self._spec = spec
-        self._store = Store(spec.run_uri, spec.config.dispatch.store_retry_s)
+        self._take(spec)
         self._engine: Engine | None = None
         self._lease: Lease | None = None
         self._prefetch = Prefetch()
@@ -70,7 +69,8 @@ class Worker:
 
         Raises `EngineError` or `CheckpointError` where it does not start.
         """
-        self._spec = spec or self._spec
+        if spec is not None:
+            self._take(spec)
         self._engine = build_engine(self._at_hand(self._spec), self._spec.config, self._spent())
         return self._engine.facts
 
@@ -81,7 +81,7 @@ class Worker:
         if not verdict.possible:
             raise SwapRefused(verdict.reason)
         swap = self._engine.swap(self._at_hand(spec))
-        self._spec = spec
+        self._take(spec)
         return swap
 
     def prefetch(self, spec: WorkerSpec) -> None:
@@ -117,6 +117,11 @@ class Worker:
         self._prefetch.close()
         if self._lease is not None:
             self._lease.close()
+
+    def _take(self, spec: WorkerSpec) -> None:
+        self._spec = spec
+        # an engine that lives on may be asked for another run
+        self._store = Store(spec.run_uri, spec.config.dispatch.store_retry_s)
 
     def _at_hand(self, spec: WorkerSpec) -> Checkpoint:
         """The spec's checkpoint with its files on this node, where they stay while the engine has it."""
