@@ -18,10 +18,13 @@ import polars as pl
 import pytest
 from safetensors.numpy import save_file
 
+from wdct_dist.config.load import load_config
+from wdct_dist.pipeline import rounds
+
 CONFIG = """
 run_dir: {run}
 data: {{limit: 4}}
-checkpoints: [{{watch: {watched}, settle_s: 0.5}}]
+checkpoints: [{{watch: {watched}, settle_s: {settle_s}}}]
 engine: {{kind: scripted}}
 report: {{html: false}}
 dispatch: {{executor: {executor}}}
@@ -29,17 +32,14 @@ metrics: {{bootstrap_resamples: 0}}
 """
 
 
-class Watching:
-    """`wdct evaluate` on a directory that is written to meanwhile."""
+class Watched:
+    """A directory that training writes to, and the run that evaluates what appears there."""
 
-    def __init__(self, folder: Path, executor: str, *overrides: str) -> None:
-        self.run, self.watched, self._config = folder / "run", folder / "run1", folder / "c.yaml"
-        self._config.write_text(CONFIG.format(run=self.run, watched=self.watched, executor=executor))
-        self._out = (folder / "out").open("w+")
-        command = [sys.executable, "-m", "wdct_dist", "evaluate", str(self._config), *overrides]
-        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-        # a group of its own, as a terminal gives it: Ctrl-C goes to all of it
-        self.process = subprocess.Popen(command, stdout=self._out, stderr=subprocess.STDOUT, env=environment, process_group=0)
+    def __init__(self, folder: Path) -> None:
+        self.run, self.watched, self.config = folder / "run", folder / "run1", folder / "c.yaml"
+
+    def write_config(self, executor: str, settle_s: float = 0.5) -> None:
+        self.config.write_text(CONFIG.format(run=self.run, watched=self.watched, executor=executor, settle_s=settle_s))
 
     def save(self, name: str) -> None:
         """As a trainer saves: directory, then settings, then weights."""
@@ -52,15 +52,42 @@ class Watching:
         file = self.run / "scores" / "summary.arrow"
         return pl.read_ipc(file)["checkpoint_id"].unique().sort().to_list() if file.exists() else []
 
+    def events(self, *kinds: str) -> list[dict[str, Any]]:
+        lines = (self.run / "events.jsonl").read_text().splitlines()
+        return [event for event in map(json.loads, lines) if event["event"] in kinds]
+
+    def loads(self) -> list[str]:
+        """How checkpoints came into engines, in order."""
+        found = self.events("engine started", "engine swapped")
+        return [f"{event['event'].removeprefix('engine ')} {event['checkpoint']}" for event in found]
+
+
+class Watching(Watched):
+    """`wdct evaluate` on the directory, in a process of its own."""
+
+    def __init__(self, folder: Path, executor: str) -> None:
+        super().__init__(folder)
+        self.write_config(executor)
+        self._out = (folder / "out").open("w+")
+        command = [sys.executable, "-m", "wdct_dist", "evaluate", str(self.config)]
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        # a group of its own, as a terminal gives it: Ctrl-C goes to all of it
+        self.process = subprocess.Popen(command, stdout=self._out, stderr=subprocess.STDOUT, env=environment, process_group=0)
+
     def wait_for(self, *names: str) -> None:
         until(lambda: self.scored() == list(names), self)
 
     def end(self) -> int:
         return self.process.wait(60)
 
-    def events(self, *kinds: str) -> list[dict[str, Any]]:
-        lines = (self.run / "events.jsonl").read_text().splitlines()
-        return [event for event in map(json.loads, lines) if event["event"] in kinds]
+    def output(self) -> str:
+        self._out.seek(0)
+        return self._out.read()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._out.close()
 
     def descendants(self) -> dict[int, str]:
         """Names of the processes that come from it, by process id."""
@@ -74,15 +101,6 @@ class Watching:
             grown = {one for one, parent in parents.items() if parent in grown}
             found |= {one: name for one in grown if (name := command_line(one))}
         return found
-
-    def output(self) -> str:
-        self._out.seek(0)
-        return self._out.read()
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._out.close()
 
 
 def command_line(process: int) -> str:
@@ -109,11 +127,11 @@ def until(holds: Callable[[], bool], watching: Watching) -> None:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Watching]]:
-    """Starts one, by an executor and with settings."""
+    """Starts one, by an executor."""
     started: list[Watching] = []
 
-    def begin(executor: str, *overrides: str) -> Watching:
-        started.append(Watching(tmp_path, executor, *overrides))
+    def begin(executor: str) -> Watching:
+        started.append(Watching(tmp_path, executor))
         return started[-1]
 
     yield begin
@@ -121,77 +139,69 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Watching]]:
         one.close()
 
 
-@pytest.mark.parametrize("executor", ["ray", "local"])
 def test_checkpoints_are_evaluated_as_they_appear_by_one_engine_and_the_report_grows_until_the_marker(
-    executor: str, start: Callable[..., Watching]
+    start: Callable[..., Watching],
 ) -> None:
-    watching = start(executor)
+    watching = start("ray")
     watching.save("checkpoint-1")
     watching.wait_for("run1/checkpoint-1")
     watching.save("checkpoint-2")
     watching.wait_for("run1/checkpoint-1", "run1/checkpoint-2")
     processes = watching.descendants()
-    assert sum("ray::Worker" in name for name in processes.values()) == (1 if executor == "ray" else 0)
+    assert sum("ray::Worker" in name for name in processes.values()) == 1
     watching.save("checkpoint-10")
     (watching.watched / "done").touch()
     assert watching.end() == 0, watching.output()
     assert watching.scored() == ["run1/checkpoint-1", "run1/checkpoint-10", "run1/checkpoint-2"]
-    loaded = [(event["event"], event["checkpoint"]) for event in watching.events("engine started", "engine swapped")]
-    assert loaded == [
-        ("engine started", "run1/checkpoint-1"),
-        ("engine swapped", "run1/checkpoint-2"),
-        ("engine swapped", "run1/checkpoint-10"),
-    ], "each once, in the order they came"
-    assert len(watching.events("engine starting")) == (1 if executor == "ray" else 0)
+    assert watching.loads() == ["started run1/checkpoint-1", "swapped run1/checkpoint-2", "swapped run1/checkpoint-10"], "as they came"
+    assert len(watching.events("engine starting")) == 1
     assert len(watching.events("plan")) == 3
     assert watching.output().count("Consistency") >= 3, "a report after each"
     assert_ended(processes)
 
 
-def test_with_reuse_restart_engines_end_with_each_round(start: Callable[..., Watching]) -> None:
-    watching = start("local", "dispatch.reuse=restart")
-    watching.save("checkpoint-1")
-    watching.wait_for("run1/checkpoint-1")
-    watching.save("checkpoint-2")
-    (watching.watched / "done").touch()
-    assert watching.end() == 0, watching.output()
-    loaded = [(event["event"], event["checkpoint"]) for event in watching.events("engine started", "engine swapped")]
-    assert loaded == [("engine started", "run1/checkpoint-1"), ("engine started", "run1/checkpoint-2")]
-
-
-def test_an_engine_that_died_while_it_waited_is_replaced(start: Callable[..., Watching]) -> None:
+def test_an_engine_that_died_while_it_waited_is_replaced_and_the_new_one_ends_with_ctrl_c(start: Callable[..., Watching]) -> None:
     watching = start("ray")
     watching.save("checkpoint-1")
     watching.wait_for("run1/checkpoint-1")
     [engine] = [process for process, name in watching.descendants().items() if "ray::Worker" in name]
     os.kill(engine, signal.SIGKILL)
     watching.save("checkpoint-2")
-    (watching.watched / "done").touch()
+    watching.wait_for("run1/checkpoint-1", "run1/checkpoint-2")
+    assert watching.loads() == ["started run1/checkpoint-1", "started run1/checkpoint-2"]
+    time.sleep(1)
+    processes = watching.descendants()
+    assert sum("ray::Worker" in name for name in processes.values()) == 1
+    os.killpg(watching.process.pid, signal.SIGINT)  # to the engines too
     assert watching.end() == 0, watching.output()
-    assert watching.scored() == ["run1/checkpoint-1", "run1/checkpoint-2"]
-    assert len(watching.events("engine started")) == 2
+    assert_ended(processes)
 
 
-@pytest.mark.parametrize(
-    ("executor", "number", "to_group"),
-    [("local", signal.SIGINT, False), ("ray", signal.SIGTERM, False), ("ray", signal.SIGINT, True)],
-    ids=["local", "SIGTERM", "Ctrl-C"],
-)
-def test_a_signal_while_it_waits_ends_it_and_its_engines_with_everything_done(
-    executor: str, number: signal.Signals, to_group: bool, start: Callable[..., Watching]
-) -> None:
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.long)])
+def test_sigterm_while_it_waits_ends_it_and_its_engines_with_everything_done(executor: str, start: Callable[..., Watching]) -> None:
     watching = start(executor)
     watching.save("checkpoint-1")
     watching.wait_for("run1/checkpoint-1")
     time.sleep(1)
     processes = watching.descendants()
-    assert sum("ray::Worker" in name for name in processes.values()) == (1 if executor == "ray" else 0)
-    if to_group:
-        os.killpg(watching.process.pid, number)
-    else:
-        watching.process.send_signal(number)
+    watching.process.send_signal(signal.SIGTERM)
     assert watching.end() == 0, watching.output()
     assert_ended(processes)
+
+
+@pytest.mark.parametrize(("reuse", "second"), [("swap", "swapped"), ("restart", "started")])
+def test_in_this_process_an_engine_lives_on_where_checkpoints_are_swapped(reuse: str, second: str, tmp_path: Path) -> None:
+    watching = Watched(tmp_path)
+    watching.write_config("local", settle_s=0)
+    watching.save("checkpoint-1")
+    outcomes = rounds(load_config(watching.config, [f"dispatch.reuse={reuse}", "metrics.noise_repeats=1"]))
+    assert next(outcomes).exit_code == 0
+    watching.save("checkpoint-2")
+    (watching.watched / "done").touch()
+    assert [outcome.exit_code for outcome in outcomes] == [0]
+    assert watching.loads() == ["started run1/checkpoint-1", f"{second} run1/checkpoint-2"]
+    answers, repeats = (pl.scan_ipc(folder / "answers" / "*.arrow").collect() for folder in (watching.run, watching.run / "noise" / "1"))
+    assert answers.height == repeats.height > 0, "each in the run that it was asked for"
 
 
 def test_a_directory_in_which_nothing_appears_is_said_at_the_end(start: Callable[..., Watching]) -> None:
