@@ -130,6 +130,22 @@ def test_a_suspect_runs_alone() -> None:
     assert len(scheduler.in_flight(0)) == 1
 
 
+def test_units_of_a_cluster_that_is_gone_are_as_if_they_had_not_been_given() -> None:
+    scheduler = Scheduler(units(3), num_engines=2)
+    for engine in (0, 1):
+        assert scheduler.next(engine) == Load("a")
+    assert isinstance(scheduler.next(0), Run)
+    scheduler.park(1)
+    for engine in (0, 1):
+        scheduler.withdraw(engine)
+    assert scheduler.num_pending == 3
+    assert scheduler.next(1) == Load("a"), "its place has room again"
+    # a suspect would run alone
+    assert [type(scheduler.next(1)) for _ in range(2)] == [Run, Run]
+    World(scheduler, 2).run()
+    assert scheduler.retired == {}
+
+
 def test_a_checkpoint_that_does_not_start_fails_alone() -> None:
     scheduler = Scheduler(units(2, "broken") + units(2, "good"))
     assert scheduler.next(0) == Load("broken")

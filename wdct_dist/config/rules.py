@@ -148,6 +148,7 @@ RULES: tuple[Rule, ...] = (
     ("dispatch.max_restarts", _at_least(0), "a whole number from 0 on"),
     ("dispatch.unit_timeout_s", _above(0), "seconds above 0, or null"),
     ("dispatch.store_retry_s", _at_least(0), "seconds from 0 on"),
+    ("dispatch.head_wait_s", _at_least(0), "seconds from 0 on"),
     ("cache.max_gib", _above(0), "a number above 0, or null"),
     ("metrics.bootstrap_resamples", _at_least(0), "a whole number from 0 on"),
     ("metrics.noise_repeats", lambda value: 0 <= value <= 100, "a whole number from 0 to 100"),

@@ -284,6 +284,8 @@ class DispatchConfig:
     measured to take, never under 5 minutes, and an hour where none was measured yet."""
     store_retry_s: float = 60.0
     """How long a failing run directory's store is tried again."""
+    head_wait_s: float = 300.0
+    """How long a run waits for a cluster whose head node was lost to be there again; then it ends, to be gone on with later."""
     reuse: Reuse = Reuse.swap
     """`swap`: a live engine takes the next checkpoint of its architecture, and proves that it did; `restart`: a fresh engine each."""
     ray_address: str | None = None

@@ -136,5 +136,8 @@ class Journal:
         self.events.flush()
 
 
-LOUD = {"shard damaged", "engine lost", "swap failed", "start failed", "checkpoint failed", "place waits", "place given up", "stopping"}
+LOUD = {
+    *("shard damaged", "engine lost", "swap failed", "start failed", "checkpoint failed"),
+    *("place waits", "place given up", "head lost", "head back", "stopping"),
+}
 """Events that are also said on the progress display."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +12,8 @@ from typing import Any
 import ray
 
 from wdct_dist.config.schema import DispatchConfig
+from wdct_dist.dispatch.ray_head import knock
 from wdct_dist.errors import ConfigError
-
-KNOCK_S = 5.0
-"""How long a host may take to accept a connection before no cluster is there."""
 
 
 @contextlib.contextmanager
@@ -29,7 +26,7 @@ def cluster(config: DispatchConfig) -> Iterator[None]:
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
     if address:
         try:
-            _knock(address)
+            knock(address)
             _init(address=address, **quiet)
         except (OSError, ValueError, RuntimeError) as error:
             raise ConfigError(
@@ -56,8 +53,6 @@ def _init(**settings: Any) -> None:
             signal.signal(signal.SIGTERM, before)
 
 
-def _knock(address: str) -> None:
-    """Raises `OSError` where nothing listens at host:port; Ray itself would try for minutes."""
-    host, colon, port = address.rpartition(":")
-    if colon and "//" not in address and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
+def head_address() -> str:
+    """host:port of the head node of the cluster that was joined or started."""
+    return str(ray.get_runtime_context().gcs_address)

@@ -16,6 +16,7 @@ from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
 from wdct_dist.dispatch.plan import Unit
 from wdct_dist.dispatch.pool_size import PoolSize
+from wdct_dist.dispatch.ray_head import HeadLost, HeadWatch
 from wdct_dist.dispatch.scheduler import Load, Record, Scheduler
 from wdct_dist.dispatch.worker import UnitReport, Worker, WorkerSpec
 from wdct_dist.engine.protocol import EngineFacts, Swap
@@ -73,6 +74,7 @@ class RayDriver:
         journal: Journal,
         interrupts: Interrupts,
         engines: dict[int, Hosted],
+        head: HeadWatch,
     ) -> None:
         """`engines`: by place, those that live on from before; afterwards those that may live on."""
         self._scheduler = scheduler
@@ -81,6 +83,7 @@ class RayDriver:
         self._journal = journal
         self._interrupts = interrupts
         self._engines = engines
+        self._head = head
         self._calls: dict[Any, int] = {}
         """Calls without an answer, with the place that was asked."""
         self._answered: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -89,10 +92,14 @@ class RayDriver:
         self._stopping = False
 
     def run(self) -> None:
-        """Until everything that can be done is done. Raises what is a fault of ours or of the store."""
+        """Until everything that can be done is done. Raises what is a fault of ours or of the store.
+
+        `HeadLost`: the cluster is gone; what its engines had in flight is given back to the scheduler.
+        """
         kept = False
         try:
             while not self._scheduler.finished:
+                self._head.check()
                 if self._interrupts.requested is not None:
                     self._stop(self._interrupts.requested)
                     if self._interrupts.overdue:
@@ -105,6 +112,11 @@ class RayDriver:
                 self._look_for_hangs()
             # one that was told to stop asks nothing more
             kept = self._interrupts.requested is None
+        except HeadLost:
+            for place in range(self._scheduler.num_places):
+                self._scheduler.withdraw(place)
+            self._engines.clear()
+            raise
         finally:
             end_engines(self._engines, but_idle=kept)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 import ray
 
@@ -10,11 +11,13 @@ from wdct_dist.config.schema import Config
 from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
 from wdct_dist.dispatch.pool_size import PoolSize, size_pool
-from wdct_dist.dispatch.ray_cluster import cluster
+from wdct_dist.dispatch.ray_cluster import cluster, head_address
 from wdct_dist.dispatch.ray_driver import Hosted, RayDriver, end_engines
+from wdct_dist.dispatch.ray_head import KNOCK_EVERY_S, HeadLost, HeadWatch
 from wdct_dist.dispatch.ray_metrics import RayMetrics, run_name
 from wdct_dist.dispatch.scheduler import Scheduler
 from wdct_dist.dispatch.worker import WorkerSpec
+from wdct_dist.errors import ConfigError
 
 
 class RayPool:
@@ -32,16 +35,52 @@ class RayPool:
     def run(self, scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
         config = self._config
         if self._metrics is None:
-            self._cluster.enter_context(cluster(config.dispatch))
-            self._metrics = RayMetrics(run_name(config.run_dir))
+            self._join()
         size = size_pool(config.dispatch, config.engine.kind, scheduler.num_pending, ray.cluster_resources())
         if self._size is not None and (size.cpus, size.gpus) != (self._size.cpus, self._size.gpus):
             end_engines(self._engines)  # the cluster has changed, and what an engine asks of it too
         self._size = size
         scheduler.set_places(size.num_engines)
-        journal.watch = self._metrics
         journal.say("pool", engines=size.num_engines, cpus=size.cpus, gpus=size.gpus)
-        RayDriver(scheduler, size, specs, journal, interrupts, self._engines).run()
+        while True:
+            journal.watch = self._metrics
+            try:
+                with HeadWatch(head_address()) as head:
+                    RayDriver(scheduler, size, specs, journal, interrupts, self._engines, head).run()
+            except HeadLost as lost:
+                journal.watch = None
+                if not self._rejoin(lost, scheduler, journal, interrupts):
+                    return
+            else:
+                return
+
+    def _join(self) -> None:
+        self._cluster.enter_context(cluster(self._config.dispatch))
+        self._metrics = RayMetrics(run_name(self._config.run_dir))
+
+    def _rejoin(self, lost: HeadLost, scheduler: Scheduler, journal: Journal, interrupts: Interrupts) -> bool:
+        """Waits until there is a cluster again, and joins it; returns whether there is. Else all places are given up."""
+        journal.say("head lost", reason=str(lost))
+        wait_s = self._config.dispatch.head_wait_s
+        deadline = time.monotonic() + wait_s
+        self._metrics = None
+        self._cluster.close()
+        while interrupts.requested is None and not ray.is_initialized():  # else it was not ours to leave
+            try:
+                self._join()
+            except ConfigError:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(KNOCK_EVERY_S)
+            else:
+                journal.say("head back")
+                return True
+        if interrupts.requested is None:
+            why = f"{lost}, and was not back after dispatch.head_wait_s = {wait_s:g}; start it again, and give the same command"
+            for place in range(scheduler.num_places):
+                scheduler.park(place)
+                scheduler.give_up(place, why)
+        return False
 
     def close(self) -> None:
         with self._cluster:

@@ -134,6 +134,20 @@ class Scheduler:
             self._retire(place, why)
         self._ask_all()
 
+    def withdraw(self, engine: int) -> None:
+        """The engine is gone with the whole cluster, which says nothing of its units: they are as if they had not been given."""
+        place = self._places[engine]
+        if place.parked:
+            self.unpark(engine)
+        self._num_in_flight -= len(place.in_flight)
+        for unit in place.in_flight:
+            self._add(self._queues[unit.checkpoint_id], unit, suspect=unit in self._suspects)
+        place.in_flight.clear()
+        place.serving_suspect = False
+        place.expected_s = place.taken_s = 0.0
+        place.leave()
+        self._ask_all()
+
     def started(self, checkpoint_id: str, seconds: float | None = None, *, swapped: bool = False) -> None:
         """The checkpoint is loaded, after `seconds`, into a new engine or (`swapped`) a live one: earlier failures were not its own."""
         self._queues[checkpoint_id].start_failures = 0
@@ -190,6 +204,10 @@ class Scheduler:
         if self._num_in_flight:
             return False
         return self._stopped or not (self._waiting or self._suspects.poisonous) or self._num_retired == len(self._places)
+
+    @property
+    def num_places(self) -> int:
+        return len(self._places)
 
     @property
     def num_pending(self) -> int:
