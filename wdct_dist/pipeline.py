@@ -38,7 +38,8 @@ from wdct_dist.items.selection import ItemSelection, select_items
 from wdct_dist.prompts.build import SkipTally, build_prompts
 from wdct_dist.prompts.paraphrase import Paraphrases
 from wdct_dist.prompts.variants.registry import find_variants
-from wdct_dist.report.html import what_html_lacks
+from wdct_dist.report import html
+from wdct_dist.report.formats import FORMATS, TEXT
 from wdct_dist.tables import items_file, manifest, prompts_file
 from wdct_dist.tables.arrow_file import read_table
 from wdct_dist.tables.events import read_events
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from wdct_dist.metrics.parsed import ReplyTally
+    from wdct_dist.report.findings import Findings
 
 
 PREPARED = (items_file.NAME, prompts_file.NAME)
@@ -361,17 +363,50 @@ def score_run(store: Store, config: Config | None = None, tally: ReplyTally | No
     return write_comparisons(store, summary, digests, settings.metrics)
 
 
-def report_run(store: Store, *, html: bool = False) -> None:
-    """Prints the report of a run from its tables; derives them first where they are not there, or older than the answers.
+def report_run(store: Store, *, page: bool = False, form: str = TEXT) -> None:
+    """Prints the report of a run from its tables, as `form` says: `TEXT` or one of `FORMATS`.
 
-    `html`: also writes RUN/report.html. Raises `BadInput` where a package that this needs is not installed.
+    `page`: also writes RUN/report.html. Raises `BadInput` where a package that this needs is not installed.
     """
+    from wdct_dist.report.contents import contents
+    from wdct_dist.report.terminal import print_report
+
+    found = findings(store)
+    if form == TEXT:
+        print_report(found)
+    else:
+        sys.stdout.write(FORMATS[form](contents(found)))
+    if page:
+        write_html(store, found)
+
+
+def rewrite_html(store: Store) -> None:
+    """Writes RUN/report.html again where the run has one or wants one, so that it is not older than the tables; says so where it cannot."""
+    if not store.exists(html.NAME) and not read_config(store).report.html:
+        return
+    if (missing := html.what_html_lacks()) is None:
+        write_html(store, findings(store))
+    else:
+        print(f"{missing} The tables are new, {html.NAME} is not.", file=sys.stderr)
+
+
+def write_html(store: Store, found: Findings) -> None:
+    """Writes RUN/report.html. Raises `BadInput` where a package that this needs is not installed."""
+    if (missing := html.what_html_lacks()) is not None:
+        raise BadInput(missing)
+    from wdct_dist.report.html import page
+
+    page.write_page(store, found)
+    print(f"{html.NAME} is in {store.uri}", file=sys.stderr)
+
+
+def findings(store: Store) -> Findings:
+    """What a run's reports are made from; its tables are derived first where they are not there, or older than the answers."""
     import polars as pl
 
     from wdct_dist.metrics.run_comparisons import DIFFERENCES, EFFECTS
-    from wdct_dist.report.rows import Scores
+    from wdct_dist.report.findings import Findings, Scores
     from wdct_dist.report.status import unfinished_text
-    from wdct_dist.report.terminal import print_report
 
     config, record = read_config(store), read_provenance(store)
     # the manifest is written after the shards, so what is younger than it has seen them (but for a killed driver's last seconds)
@@ -381,12 +416,4 @@ def report_run(store: Store, *, html: bool = False) -> None:
     said = dict.fromkeys(str(event["note"]) for event in read_events(store) if event["event"] == "engine note")
     unfinished = unfinished_text(store, config, record)
     notes = [*([] if unfinished is None else [unfinished]), *said]
-    scores = Scores(summary, differences, effects)
-    print_report(scores, config, record, notes)
-    if html:
-        if (missing := what_html_lacks()) is not None:
-            raise BadInput(missing)
-        from wdct_dist.report.html import page
-
-        page.write_page(store, scores, config, record, notes)
-        print(f"{page.NAME} is in {store.uri}", file=sys.stderr)
+    return Findings(Scores(summary, differences, effects), config, record, notes)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -72,3 +73,13 @@ def test_an_item_with_one_translated_side_is_left_out_in_that_language(
 def test_both_turns_are_in_one_language(prompts_of: Callable[..., list[Prompt]], bundled: list[Item]) -> None:
     deeds = [prompt for prompt in prompts_of(bundled[:1], "variants=[joint]", "data.languages=[zh]") if prompt.side == "deed"]
     assert all("请只回答" in prompt.messages[0].content and "请只回答" in prompt.messages[2].content for prompt in deeds)
+
+
+def test_options_that_say_the_same_make_one_conversation_of_two_orders(
+    prompts_of: Callable[..., list[Prompt]], make_item: Callable[..., Item]
+) -> None:
+    same = Question("What is right?", ("Help them.", "Help them."))  # as in a few of the published items
+    one = make_item()
+    prompts = prompts_of([replace(one, questions={**one.questions, "word": same})], "variants=[joint]")
+    assert Counter(prompt.side for prompt in prompts) == {"word": 2, "deed": 2}
+    assert len({prompt.prompt_id for prompt in prompts}) == len(prompts)

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from wdct_dist.config.schema import Config
-from wdct_dist.report.rows import Scores
+from wdct_dist.report.findings import Findings, Scores
 from wdct_dist.report.terminal import print_report
 from wdct_dist.tables import schema
 
@@ -52,7 +52,7 @@ def print_summary(
     """What `wdct report` prints of the summary `frame`."""
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding=encoding)
-    print_report(Scores(frame, **more), config or Config(), provenance or {}, console=Console(file=file, width=width))
+    print_report(Findings(Scores(frame, **more), config or Config(), provenance or {}), Console(file=file, width=width))
     file.flush()
     return raw.getvalue().decode(encoding)
 

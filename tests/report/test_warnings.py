@@ -29,11 +29,13 @@ def test_good_figures_have_no_warnings(summary: Any, printed: Any) -> None:
             ["report.max_position_share=0.9, for weak (deed 0.970, first label 0.900, last label 0.100)", "debiased CS"],
         ),
         ({"tie_rate": 0.13}, ["exact ties for weak (0.130)", "engine.dtype=float32"]),
+        ({"refusal_rate": 0.25}, ["of the replies decline to answer for weak (0.250)", "`wdct score`"]),
+        ({"trial_agreement": 0.6}, ["less often than 0.8 for weak (0.600)", "sampling.temperature"]),
         ({"reasoning_cut": 0.4}, ["the reasonings reached sampling.max_new_tokens", "for weak (0.400)", "`length`"]),
         ({"suspicious_rate": 0.014}, ["7 of 500 items are suspicious", "`wdct check`"]),
         ({"cs": None}, ["No CS for weak", "`error`"]),
     ],
-    ids=["label mass", "parse rate", "position", "ties", "reasoning cut", "suspicious items", "no cs"],
+    ids=["label mass", "parse rate", "position", "ties", "refusals", "trials", "reasoning cut", "suspicious items", "no cs"],
 )
 def test_a_figure_that_should_not_be_trusted_is_warned_of_with_what_to_do(
     figures: Any, words: list[str], summary: Any, printed: Any, flat: Any
@@ -54,7 +56,7 @@ def test_the_limits_are_those_of_the_configuration(summary: Any) -> None:
 
 
 def test_a_figure_exactly_at_its_limit_is_no_warning(summary: Any) -> None:
-    at = {"label_mass": 0.5, "parse_rate": 0.9, "position_word": 0.9, "tie_rate": 0.1}
+    at = {"label_mass": 0.5, "parse_rate": 0.9, "position_word": 0.9, "tie_rate": 0.1, "refusal_rate": 0.1, "trial_agreement": 0.8}
     assert warnings(summary(("a", at)), ReportConfig()) == []
 
 

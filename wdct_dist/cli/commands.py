@@ -38,7 +38,7 @@ def evaluate(options: Namespace) -> int:
     exit_code = EXIT_COMPLETE
     for outcome in rounds(config):
         if outcome.interrupted is None:
-            report_run(outcome.store, html=config.report.html and missing is None)
+            report_run(outcome.store, page=config.report.html and missing is None)
         print(outcome.sentence(), file=sys.stderr)
         exit_code = outcome.exit_code
     return exit_code
@@ -46,16 +46,17 @@ def evaluate(options: Namespace) -> int:
 
 def score(options: Namespace) -> int:
     from wdct_dist.metrics.parsed import ReplyTally
-    from wdct_dist.pipeline import score_run
+    from wdct_dist.pipeline import rewrite_html, score_run
     from wdct_dist.report.unparsed import unparsed_text
     from wdct_dist.tables.run_dir import existing_run
 
     for uri in options.runs:
-        tally = ReplyTally()
-        summary = score_run(existing_run(uri), tally=tally)
+        store, tally = existing_run(uri), ReplyTally()
+        summary = score_run(store, tally=tally)
         print(f"{uri}: {summary.height:,} figures in scores/summary.arrow and .csv; items, differences, effects and noise beside them")
         if text := unparsed_text(tally):
             print(text)
+        rewrite_html(store)
     return EXIT_COMPLETE
 
 
@@ -64,7 +65,7 @@ def report(options: Namespace) -> int:
     from wdct_dist.tables.run_dir import existing_run
 
     for uri in options.runs:
-        report_run(existing_run(uri), html=options.html)
+        report_run(existing_run(uri), page=options.html, form=options.format)
     return EXIT_COMPLETE
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from wdct_dist import __version__
 from wdct_dist.cli import commands
 from wdct_dist.errors import EXIT_FAILED, EXIT_INCOMPLETE, WdctError
+from wdct_dist.report.formats import FORMATS, TEXT
 
 EXIT_CODES = "exit codes: 0 complete, 1 failed, 2 bad input, 3 incomplete (the same command goes on from there)"
 
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("runs", nargs="+", metavar="RUN", help="run directory or URI")
         command.set_defaults(call=getattr(commands, name))
         if name == "report":
+            command.add_argument("--format", choices=(TEXT, *FORMATS), default=TEXT, help="of what is printed")
             command.add_argument("--html", action="store_true", help="also write RUN/report.html: one file, charts, items; no network")
 
     fetch = add("fetch", help="bring the public data set or a model to this machine, verified by hash")

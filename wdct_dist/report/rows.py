@@ -15,15 +15,6 @@ ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """The tables that a report is made from; those of comparisons may be missing."""
-
-    summary: pl.DataFrame
-    differences: pl.DataFrame | None = None
-    effects: pl.DataFrame | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Figure:
     """One metric with its interval; None is undefined."""
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 MAX_TIE_RATE = 0.1
 """Warn above it: bfloat16 engines were measured at 0.13, float32 engines at 0."""
+MAX_REFUSAL_RATE = 0.1
+"""Warn where more of the replies than this decline."""
+MIN_TRIAL_AGREEMENT = 0.8
+"""Warn below it: trials of two options that are drawn evenly agree in half of the pairs."""
 MAX_REASONING_CUT = 0.1
 """Warn where more of the reasonings than this were cut at their limit."""
 NAMED_AT_MOST = 5
@@ -52,6 +56,16 @@ def warnings(summary: pl.DataFrame, settings: ReportConfig) -> list[str]:
         found.append(
             f"More than {MAX_TIE_RATE:g} of the answers are exact ties for {places}: tied options share the answer evenly, which "
             "draws CS to chance. Set engine.dtype=float32, since bfloat16 cannot tell such options apart."
+        )
+    if places := _places(rows, _above("refusal_rate", MAX_REFUSAL_RATE)):
+        found.append(
+            f"More than {MAX_REFUSAL_RATE:g} of the replies decline to answer for {places}: what the model would not say is judged by its "
+            "probabilities, or left out where there are none. `wdct score` shows such replies; try another prompt.system or variant."
+        )
+    if places := _places(rows, _below("trial_agreement", MIN_TRIAL_AGREEMENT)):
+        found.append(
+            f"Two trials of an item give the same answer less often than {MIN_TRIAL_AGREEMENT:g} for {places}: a single answer is largely "
+            "chance, and the intervals, which are over items, do not say so. Give more trials, or a lower sampling.temperature."
         )
     if places := _places(rows, _above("reasoning_cut", MAX_REASONING_CUT)):
         found.append(

@@ -1,7 +1,8 @@
-"""Reading the run's Arrow files: whole, or lazily by Polars."""
+"""Reading the run's Arrow files: whole, batch by batch, or lazily by Polars."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -22,6 +23,14 @@ def read_table(store: Store, name: str) -> pa.Table:
         raise StorageError(
             f"{store.uri}: {name} cannot be read ({str(error).splitlines()[0]}); give the `wdct evaluate` command again to mend the run."
         ) from error
+
+
+def batches(store: Store, name: str) -> Iterator[pa.Table]:
+    """The record batches of an Arrow file of the run, one after the other, each as a table."""
+    with store.open(name) as file:
+        reader = pa.ipc.open_file(file)
+        for number in range(reader.num_record_batches):
+            yield pa.Table.from_batches([reader.get_batch(number)])
 
 
 def scan(store: Store, name: str) -> pl.LazyFrame:

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from wdct_dist.cli.main import main
+from wdct_dist.pipeline import rewrite_html
 from wdct_dist.report.warnings import warnings
 from wdct_dist.tables.run_dir import read_config
 from wdct_dist.tables.storage import Store
@@ -85,7 +86,17 @@ def test_the_page_asks_for_nothing_and_runs_only_its_own_scripts(page: Any) -> N
 
 def test_every_chart_says_what_it_shows(page: Any) -> None:
     charts = [attributes["id"] for tag, attributes in page.elements if tag == "div" and attributes.get("class") == "chart"]
-    assert charts == ["cs-chart", "pcs-chart", "heat-map", "cs-training", "pcs-training", "differences-map", "effects-chart", "timeline"]
+    assert charts == [
+        "cs-chart",
+        "pcs-chart",
+        "heat-map",
+        "cs-training",
+        "pcs-training",
+        "words-deeds",
+        "differences-map",
+        "effects-chart",
+        "timeline",
+    ]
     for name in charts:
         assert page.json(f"{name}-spec")["description"]
 
@@ -127,6 +138,42 @@ def test_report_writes_the_page_again_when_asked_to(run: Path, capsys: pytest.Ca
     assert main(["report", str(run), "--html"]) == 0
     assert page.read_bytes() == before
     assert f"report.html is in {run}" in capsys.readouterr().err
+
+
+def test_score_writes_the_page_again(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    page = run / "report.html"
+    before = page.read_bytes()
+    page.write_text("of older tables")
+    assert main(["score", str(run)]) == 0
+    assert page.read_bytes() == before
+    monkeypatch.setattr("wdct_dist.report.html.NEEDED", ("no_such_library",))
+    rewrite_html(Store(str(run)))
+    assert page.read_bytes() == before
+    assert "The tables are new, report.html is not." in capsys.readouterr().err
+
+
+def test_score_writes_no_page_that_nobody_wants(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        f"run_dir: {tmp_path}/run\ndata: {{limit: 2}}\ncheckpoints: [a]\nengine: {{kind: scripted}}\ndispatch: {{executor: local}}\n"
+        "report: {html: false}\n"
+    )
+    assert main(["evaluate", str(config)]) == 0
+    assert main(["score", str(tmp_path / "run")]) == 0
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "md", "latex"])
+def test_report_prints_the_format_that_is_asked_for(
+    form: str, run: Path, summary: pl.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["report", str(run), "--format", form]) == 0
+    text = capsys.readouterr().out
+    starts = {"json": "{", "csv": "table,name,column,value,low,high\n", "md": "# A title", "latex": "% A title"}
+    assert text.startswith(starts[form])
+    cs = summary.filter(domain="all", metric="cs", variant="direct", language="en", checkpoint_id="run/step-100")["value"][0]
+    assert f"{cs:.3f}".rstrip("0") in text
 
 
 def test_without_the_extra_a_report_says_what_to_install_and_a_run_goes_on(

@@ -40,7 +40,8 @@ class Joint:
             turn = (Message("user", first), Message("assistant", ANSWER_SLOT))
             reply = framed(second, ask.settings)[len(opening) + 1 :]
             drafts.append(Draft((*opening, *turn, question, *reply), plain_cue=words.cue))
-        return drafts
+        # where options say the same, as in a few published items, two orders are one question
+        return list({draft.messages: draft for draft in drafts}.values())
 
 
 def before_orders(orders: tuple[Permutation, ...], after: Permutation) -> tuple[Permutation, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+NAME = "report.html"
 NEEDED = ("altair", "vl_convert", "jinja2")
 
 

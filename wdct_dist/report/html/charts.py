@@ -45,7 +45,7 @@ class Chart:
     text: str
     """What it shows, for those who cannot see it, and under it."""
     spec: Mapping[str, Any]
-    """Vega-Lite; `domain`, `asked` and `group` in its parameters are set by the page's controls."""
+    """Vega-Lite; `domain`, `asked`, `checkpoint` and `group` in its parameters are set by the page's controls."""
 
     @property
     def signals(self) -> list[str]:
@@ -71,7 +71,7 @@ def consistency(metric: str, asked: Sequence[str], num_names: int) -> Chart:
     names = alt.Y("name:N", sort=None, title=None)
     scale = alt.Scale(domain=[0, 1])
     interval = base.mark_rule(color="var(--c1)", strokeWidth=2).encode(
-        y=names, x=alt.X("low:Q", scale=scale, title=metric.upper()), x2="high:Q"
+        y=names, x=alt.X("low:Q", scale=scale, title=metric.upper(), axis=alt.Axis(tickCount=5)), x2="high:Q"
     )
     point = base.mark_point(filled=True, size=60, color="var(--c1)", opacity=1).encode(
         y=names, x=alt.X("value:Q", scale=scale), tooltip=_tooltip()
@@ -120,6 +120,43 @@ def over_training(metric: str, asked: Sequence[str]) -> Chart:
     text = f"{metric.upper()} against the number that a checkpoint's name ends in, with its interval"
     chart = alt.layer(band, line).add_params(*_params(asked)).properties(width="container", height=260)
     return Chart(f"{metric}-training", f"{metric.upper()} over training", f"{text}.", chart.properties(description=text).to_dict())
+
+
+def words_against_deeds(
+    groups: Sequence[Mapping[str, Any]], checkpoints: Sequence[str], domains: Sequence[str], asked: Sequence[str]
+) -> Chart:
+    """Each item's first option, as probable as it is in words and in deeds; one of `checkpoints` at a time, the first to begin with.
+
+    `groups`: each `checkpoint_id`, `asked` and `domain`, with the lists `item_id`, `word` and `deed`.
+    """
+    scale = alt.Scale(domain=[0, 1], nice=False)
+    base = (
+        alt.Chart(alt.InlineData(values=groups))
+        .transform_filter("datum.checkpoint_id === checkpoint && datum.asked === asked && (domain === 'all' || datum.domain === domain)")
+        .transform_flatten(["item_id", "word", "deed"])
+    )
+    points = base.mark_point(filled=True, size=36, opacity=0.7).encode(
+        x=alt.X("word:Q", scale=scale, title="probability in words"),
+        y=alt.Y("deed:Q", scale=scale, title="probability in deeds"),
+        color=alt.Color("domain:N", title=None, scale=alt.Scale(domain=list(domains), range=_colours()), legend=_below()),
+        shape=alt.Shape("domain:N", title=None, scale=alt.Scale(domain=list(domains)), legend=_below()),
+        tooltip=[alt.Tooltip("item_id:N"), alt.Tooltip("domain:N"), alt.Tooltip("word:Q"), alt.Tooltip("deed:Q")],
+    )
+    corners = [{"word": 0, "deed": 0, "to_word": 1, "to_deed": 1}]
+    lines = [{"word": 0.5, "deed": 0, "to_word": 0.5, "to_deed": 1}, {"word": 0, "deed": 0.5, "to_word": 1, "to_deed": 0.5}]
+    ends = {"x": "word:Q", "x2": "to_word:Q", "y": "deed:Q", "y2": "to_deed:Q"}
+    diagonal = alt.Chart(alt.InlineData(values=corners)).mark_rule(color="var(--muted)", strokeDash=[4, 4]).encode(**ends)
+    middle = alt.Chart(alt.InlineData(values=lines)).mark_rule(color="var(--muted)").encode(**ends)
+    text = (
+        "each dot is an item: how probable its first option is in words and in deeds. On the dashed line both are the same; "
+        "of two options, dots in the upper left and the lower right quarter have other words than deeds"
+    )
+    chart = (
+        alt.layer(middle, diagonal, points)
+        .add_params(*_params(asked), alt.param(name="checkpoint", value=checkpoints[0]))
+        .properties(width="container", height=360, description=text)
+    )
+    return Chart("words-deeds", "P(first option) of each item", f"{text[0].upper()}{text[1:]}.", chart.to_dict())
 
 
 def differences_map(differences: pl.DataFrame, asked: Sequence[str]) -> Chart | None:

@@ -7,18 +7,17 @@ as frequent ones, so the sample says nothing about how frequent they are. Memory
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from wdct_dist.items.types import SIDES, Side
 from wdct_dist.metrics.run_scores import ITEMS, answers_of
 from wdct_dist.tables import items_file, prompts_file
-from wdct_dist.tables.arrow_file import scan
+from wdct_dist.tables.arrow_file import batches, scan
 from wdct_dist.tables.storage import Store
 
 SAMPLE_SIZE = 300
@@ -71,20 +70,13 @@ def draw_sample(store: Store, digests: Mapping[str, str], size: int = SAMPLE_SIZ
     return Sample(num_rows, cases, _questions(store, rows))
 
 
-def _batches(store: Store) -> Iterator[pl.DataFrame]:
-    with store.open(ITEMS) as file:
-        reader = pa.ipc.open_file(file)
-        for number in range(reader.num_record_batches):
-            yield pl.DataFrame(pa.Table.from_batches([reader.get_batch(number)]))
-
-
 def _choose(store: Store, size: int, seed: int) -> tuple[int, list[int]]:
     """How many rows scores/items.arrow has, and the numbers of those in the sample, in order."""
     generator = np.random.default_rng(seed)
     kept = pl.DataFrame()
     num_rows = 0
     groups = ["checkpoint_id", "kind"]
-    for batch in _batches(store):
+    for batch in map(pl.DataFrame, batches(store, ITEMS)):
         drawn = batch.select(
             "checkpoint_id",
             kind=KIND,
@@ -103,7 +95,7 @@ def _rows(store: Store, chosen: Iterable[int]) -> list[dict[str, Any]]:
     wanted = set(chosen)
     found: list[dict[str, Any]] = []
     start = 0
-    for batch in _batches(store):
+    for batch in map(pl.DataFrame, batches(store, ITEMS)):
         inside = [row in wanted for row in range(start, start + batch.height)]
         found += batch.filter(inside).with_columns(kind=KIND).to_dicts()
         start += batch.height

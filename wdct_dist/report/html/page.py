@@ -17,39 +17,40 @@ from markupsafe import Markup
 
 from wdct_dist.config.load import to_yaml
 from wdct_dist.config.schema import Config
+from wdct_dist.report.contents import sentences
 from wdct_dist.report.differences import difference_table
 from wdct_dist.report.effects import effect_tables
 from wdct_dist.report.facts import facts
-from wdct_dist.report.headline import comparisons, consistency_table, domain_table, domains_of, position_table, trust_table
-from wdct_dist.report.html import charts
+from wdct_dist.report.findings import Findings, Scores
+from wdct_dist.report.headline import consistency_table, domain_table, domains_of, position_table, trust_table
+from wdct_dist.report.html import NAME, charts
+from wdct_dist.report.html.dots import DOTS_SEED, draw_dots
 from wdct_dist.report.html.figures import asked, figures
 from wdct_dist.report.html.item_sample import KINDS, SAMPLE_SEED, draw_sample
 from wdct_dist.report.layout import Table
-from wdct_dist.report.published import beside_the_paper
-from wdct_dist.report.rows import ALL, Row, Scores, families_as_one, rows_of
+from wdct_dist.report.rows import ALL, Row, families_as_one, rows_of
 from wdct_dist.report.standing import standings
-from wdct_dist.report.steadiness import language_table, repetition, steadiness_table
+from wdct_dist.report.steadiness import language_table, steadiness_table
 from wdct_dist.report.throughput import throughput_table
 from wdct_dist.report.timeline import sessions
 from wdct_dist.report.warnings import warnings
 from wdct_dist.tables.events import read_events
 from wdct_dist.tables.storage import Store
 
-NAME = "report.html"
-
 MOST_DIFFERENCES = 300
 MOST_EFFECTS = 60
 """Rows and tables that the page has; all are on disk."""
 
 
-def write_page(store: Store, scores: Scores, config: Config, provenance: Mapping[str, Any], notes: Sequence[str] = ()) -> None:
-    """Writes RUN/report.html; `notes` stand on top."""
-    store.write(NAME, render_page(store, scores, config, provenance, notes).encode())
+def write_page(store: Store, found: Findings) -> None:
+    """Writes RUN/report.html."""
+    store.write(NAME, render_page(store, found).encode())
 
 
-def render_page(store: Store, scores: Scores, config: Config, provenance: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
+def render_page(store: Store, found: Findings) -> str:
     """The page of a run whose tables are in `store`."""
-    rows = families_as_one(rows_of(scores.summary))
+    config, provenance = found.config, found.provenance
+    rows = families_as_one(rows_of(found.scores.summary))
     script, vega = _text("page.js"), charts.javascript()
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_text), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -57,11 +58,12 @@ def render_page(store: Store, scores: Scores, config: Config, provenance: Mappin
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
     return environment.get_template("page.html.j2").render(
         title=config.report.title,
-        facts=[*facts(config, provenance), *notes],
+        facts=[*facts(config, provenance), *found.notes],
         style=Markup(_text("style.css")),
         scripts=[Markup(vega), Markup(script)],
         policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {_hash(vega)} {_hash(script)}",
-        **(_answer(rows, scores, config) if rows else {"rows": 0}),
+        **(_answer(rows, found.scores, config) if rows else {"rows": 0}),
+        **(_dots(store, rows) if rows else {}),
         **_items(store, provenance),
         **_run(store, config, provenance),
     )
@@ -80,11 +82,7 @@ def _answer(rows: Sequence[Row], scores: Scores, config: Config) -> dict[str, An
         "figures": found,
         "domains": [ALL, *domains],
         "ways": ways,
-        "sentences": [
-            *comparisons(rows),
-            *repetition(rows, config.sampling.temperature),
-            *(beside_the_paper(rows) if config.protocol is not None else []),
-        ],
+        "sentences": sentences(rows, config),
         "warnings": warnings(scores.summary, config.report),
         "consistency_charts": [charts.consistency(metric, ways, num_names) for metric in ("cs", "pcs") if metric in known],
         "heat_map": charts.heat_map([ALL, *domains], ways, num_names, sum(chances) / len(chances)) if chances and "cs" in known else None,
@@ -102,6 +100,23 @@ def _answer(rows: Sequence[Row], scores: Scores, config: Config) -> dict[str, An
         "effects_chart": None if effects is None else effects[0],
         "effect_groups": [] if effects is None else effects[1],
         "effect_tables": [] if scores.effects is None else effect_tables(scores.effects, MOST_EFFECTS),
+    }
+
+
+def _dots(store: Store, rows: Sequence[Row]) -> dict[str, Any]:
+    """Words against deeds, item by item."""
+    dots = draw_dots(store)
+    ways = {(row.variant, row.language): asked(row, rows) for row in rows}
+    kept = ("checkpoint_id", "domain", "item_id", "word", "deed")
+    groups = [{"asked": ways[group["variant"], group["language"]], **{key: group[key] for key in kept}} for group in dots.groups]
+    shown = {group["checkpoint_id"] for group in groups}
+    checkpoints = [name for name in dict.fromkeys(row.checkpoint_id for row in rows) if name in shown]
+    return {
+        "dots_chart": charts.words_against_deeds(groups, checkpoints, domains_of(rows), list(ways.values())) if groups else None,
+        "dots_checkpoints": checkpoints,
+        "num_dots": dots.num_drawn,
+        "num_dot_rows": dots.num_rows,
+        "dots_seed": DOTS_SEED,
     }
 
 

@@ -40,8 +40,11 @@ const draw = async () => {
   }
 };
 
-for (const select of document.querySelectorAll("[data-signal]")) {
+const selects = document.querySelectorAll("[data-signal]");
+for (const select of selects) {
   select.addEventListener("change", () => {
+    // the same choice stands in several places of the page
+    for (const other of selects) if (other.dataset.signal === select.dataset.signal) other.value = select.value;
     for (const { view, signals } of views) {
       if (signals.includes(select.dataset.signal)) view.signal(select.dataset.signal, select.value).runAsync();
     }
