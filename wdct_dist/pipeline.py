@@ -41,7 +41,7 @@ from wdct_dist.prompts.variants.registry import find_variants
 from wdct_dist.report import html
 from wdct_dist.report.formats import FORMATS, TEXT
 from wdct_dist.tables import items_file, manifest, prompts_file
-from wdct_dist.tables.arrow_file import read_table
+from wdct_dist.tables.arrow_file import read_table, scan
 from wdct_dist.tables.events import read_events
 from wdct_dist.tables.manifest import find_completed, overlapped
 from wdct_dist.tables.prompts_file import PromptIndex
@@ -378,6 +378,37 @@ def report_run(store: Store, *, page: bool = False, form: str = TEXT) -> None:
         sys.stdout.write(FORMATS[form](contents(found)))
     if page:
         write_html(store, found)
+
+
+def report_across(stores: Sequence[Store], *, form: str = TEXT) -> None:
+    """Prints several runs beside each other, on the items that they share; as `form` says, see `report_run`."""
+    from wdct_dist.metrics.across_runs import RunTables, across_runs
+    from wdct_dist.metrics.bootstrap import Bootstrap
+    from wdct_dist.metrics.run_scores import ITEMS
+    from wdct_dist.report.across import across
+    from wdct_dist.report.contents import TERMINAL, WHOLE
+    from wdct_dist.report.terminal import print_contents
+
+    runs = dict(zip(run_names([store.uri for store in stores]), stores, strict=True))
+    found = {name: findings(store) for name, store in runs.items()}
+    settings = next(iter(found.values())).config.metrics
+    tables = [RunTables(name, scan(store, ITEMS), scan(store, items_file.NAME)) for name, store in runs.items()]
+    beside = across_runs(tables, Bootstrap(settings.bootstrap_resamples, settings.bootstrap_seed, settings.level))
+    if form == TEXT:
+        print_contents(across(beside, found, TERMINAL))
+    else:
+        sys.stdout.write(FORMATS[form](across(beside, found, WHOLE)))
+
+
+def run_names(uris: Sequence[str]) -> list[str]:
+    """The last part of each URI; where two runs share it, as much of its end as tells them apart. The same run twice is bad input."""
+    parts = [uri.rstrip("/").split("/") for uri in uris]
+    if len({tuple(one) for one in parts}) < len(parts):
+        raise BadInput(f"the same run is given twice ({', '.join(uris)}); give different ones to compare them.")
+    size = 1
+    while len({tuple(one[-size:]) for one in parts}) < len(parts):
+        size += 1
+    return ["/".join(one[-size:]) for one in parts]
 
 
 def rewrite_html(store: Store) -> None:

@@ -61,11 +61,16 @@ def score(options: Namespace) -> int:
 
 
 def report(options: Namespace) -> int:
-    from wdct_dist.pipeline import report_run
+    from wdct_dist.pipeline import findings, report_across, report_run, write_html
     from wdct_dist.tables.run_dir import existing_run
 
-    for uri in options.runs:
-        report_run(existing_run(uri), page=options.html, form=options.format)
+    stores = [existing_run(uri) for uri in options.runs]
+    if len(stores) == 1:
+        report_run(stores[0], page=options.html, form=options.format)
+        return EXIT_COMPLETE
+    report_across(stores, form=options.format)
+    for store in stores if options.html else ():
+        write_html(store, findings(store))
     return EXIT_COMPLETE
 
 

@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, help_text in (
         ("score", "derive the metric tables from the answers again; no model"),
-        ("report", "print the report of one or several runs"),
+        ("report", "print the report of a run, or several runs beside each other"),
         ("status", "progress of a live, dead or finished run, from its files alone"),
     ):
         command = add(name, help=help_text)

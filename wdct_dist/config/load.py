@@ -196,6 +196,14 @@ def differences(before: Config, now: Config) -> list[str]:
     ]
 
 
+def unlike(configs: Sequence[Config]) -> dict[str, list[Any]]:
+    """The settings that are not the same in all configurations, by dotted key in their order, with the value that each has."""
+    flat = [_flatten(as_plain(config)) for config in configs]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    found = {key: [one.get(key) for one in flat] for key in keys if key != "run_dir"}
+    return {key: values for key, values in found.items() if any(value != values[0] for value in values)}
+
+
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():

@@ -19,7 +19,7 @@ each other (`effects` says what each factor does); the family stands for them as
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,13 +72,20 @@ class _Test:
     """None where no item is decided on both sides."""
 
 
-def differences(panel: Panel, bootstrap: Bootstrap, floors: pl.DataFrame | None = None) -> pl.DataFrame:
-    """All paired differences of a run, [pairs * (1 + domains) * `METRICS`, columns of SCORES_DIFFERENCES].
+def differences(
+    panel: Panel,
+    bootstrap: Bootstrap,
+    floors: pl.DataFrame | None = None,
+    *,
+    compared: Callable[[Asking, Asking], bool] = lambda left, right: True,
+) -> pl.DataFrame:
+    """All paired differences, [pairs * (1 + domains) * `METRICS`, columns of SCORES_DIFFERENCES].
 
     `floors` as `noise.noise_floors` returns it. An undefined figure is null; so is `below_noise` where neither side has repeats.
+    `compared` says which pairs are wanted; tests of the others do not count in the correction.
     """
     known = _floor_of(floors)
-    rows = [row for group in _groups(panel.askings) for row in _compare(panel, group, bootstrap, known)]
+    rows = [row for group in _groups(panel.askings) for row in _compare(panel, group, bootstrap, known, compared)]
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     return _corrected(table)
 
@@ -101,9 +108,16 @@ def _common(asking: Asking, kind: Kind) -> tuple[str | None, ...]:
 
 
 def _compare(
-    panel: Panel, group: _Group, bootstrap: Bootstrap, known: dict[tuple[Asking, str, str], float]
+    panel: Panel,
+    group: _Group,
+    bootstrap: Bootstrap,
+    known: dict[tuple[Asking, str, str], float],
+    compared: Callable[[Asking, Asking], bool],
 ) -> Iterator[tuple[object, ...]]:
-    pairs = group.pairs()
+    ways = [panel.askings[row] for row in group.rows]
+    pairs = [(left, right) for left, right in group.pairs() if compared(ways[left], ways[right])]
+    if not pairs:
+        return
     for domain, places in panel.item_sets(group.rows):
         values = panel.values[np.ix_(np.array(group.rows), np.arange(len(METRICS)), places)]
         ends = _intervals(values, pairs, bootstrap, domain)

@@ -16,7 +16,7 @@ MOST_ROWS = 30
 NAMES = {"cs": "CS", "cs_debiased": "CS deb.", "pcs": "PCS"}
 
 
-def difference_table(differences: pl.DataFrame, most_rows: int = MOST_ROWS) -> Table | None:
+def difference_table(differences: pl.DataFrame, most_rows: int = MOST_ROWS, all_are_in: str = "scores/differences.arrow") -> Table | None:
     """The paired differences over all domains; None where there is nothing to compare. Columns of SCORES_DIFFERENCES."""
     rows = [
         row
@@ -34,7 +34,7 @@ def difference_table(differences: pl.DataFrame, most_rows: int = MOST_ROWS) -> T
     if noisy:
         said.append("noise: below where A/A repeats of the same checkpoint differ as much, so that the difference means nothing")
     if len(rows) > most_rows:
-        said.append(f"{most_rows} of {len(rows):,} rows; all are in scores/differences.arrow")
+        said.append(f"{most_rows} of {len(rows):,} rows; all are in {all_are_in}")
     columns = ("metric", "difference [interval]", "p (Holm)", *(["noise"] * noisy))
     return Table("Paired differences, on the same items", "compared", columns, tuple(cells), tuple(said))
 

@@ -15,10 +15,15 @@ from wdct_dist.report.layout import as_rich
 
 
 def print_report(found: Findings, console: Console | None = None) -> None:
-    """Prints the report of a run. What the output's encoding cannot say is replaced, so that no name stops it."""
+    """Prints the report of a run."""
+    print_contents(contents(found, TERMINAL), console)
+
+
+def print_contents(report: Contents, console: Console | None = None) -> None:
+    """What the output's encoding cannot say is replaced, so that no name stops it."""
     target = console or Console()
     with target.capture() as captured:
-        target.print(render(contents(found, TERMINAL)))
+        target.print(render(report))
     encoding = target.encoding or "utf-8"
     target.file.write(captured.get().encode(encoding, "replace").decode(encoding))
     target.file.flush()
