@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from pathlib import Path
 
 from wdct_dist.errors import EXIT_COMPLETE
 
@@ -66,6 +67,15 @@ def report(options: Namespace) -> int:
 
     for uri in options.runs:
         report_run(existing_run(uri), page=options.html, form=options.format)
+    return EXIT_COMPLETE
+
+
+def export(options: Namespace) -> int:
+    from wdct_dist.pipeline import export_run
+    from wdct_dist.tables.run_dir import existing_run
+
+    written = export_run(existing_run(options.run), Path(options.folder), options.format)
+    print(f"{len(written):,} logs are in {options.folder}")
     return EXIT_COMPLETE
 
 
