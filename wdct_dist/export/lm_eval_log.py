@@ -69,7 +69,7 @@ def _added(before: dict[str, Any], way: Way, record: Mapping[str, Any], num_item
 
 
 def _sample(way: Way, case: Case, place: int) -> dict[str, Any]:
-    document = {
+    document: dict[str, Any] = {
         "item_id": case.scores["item_id"],
         "domain": case.scores["domain"],
         **{side: {"question": question, "options": options} for side, (question, options) in case.questions.items()},
