@@ -375,7 +375,10 @@ def report_run(store: Store, *, page: bool = False, form: str = TEXT) -> None:
     if form == TEXT:
         print_report(found)
     else:
-        sys.stdout.write(FORMATS[form](contents(found)))
+        sys.stdout.flush()
+        # UTF-8 whatever the terminal speaks: who reads it is a program
+        sys.stdout.buffer.write(FORMATS[form](contents(found)).encode("utf-8", "replace"))
+        sys.stdout.buffer.flush()
     if page:
         write_html(store, found)
 

@@ -21,8 +21,8 @@ SCORES = {"cs": "match", "pcs": "pcs"}
 """Scorer by the column of scores/items.arrow that has its value."""
 
 SAID = ("domain", "parse_status_word", "parse_status_deed", "label_mass_word", "label_mass_deed", "flags")
-SUMMED = ("id", "epoch", "input", "choices", "target", "metadata", "scores")
-"""What a sample's summary repeats of it."""
+SUMMED = ("id", "epoch", "input", "choices", "target", "scores")
+"""What a sample's summary repeats of it, beside `SAID`."""
 
 STOPPED = {"stop": "stop", "length": "max_tokens"}
 
@@ -35,7 +35,9 @@ def write_inspect(folder: Path, way: Way, cases: Iterable[Case], record: Mapping
         for case in cases:
             sample = _sample(way, case)
             _add(log, f"samples/{sample['id']}_epoch_{sample['epoch']}.json", sample)
-            summaries.append({**{key: sample[key] for key in SUMMED}, "completed": True, "message_count": len(sample["messages"])})
+            said = {key: case.scores[key] for key in SAID}
+            kept = {key: sample[key] for key in SUMMED}
+            summaries.append({**kept, "metadata": said, "completed": True, "message_count": len(sample["messages"])})
         spec = _spec(way, record, summaries)
         plan = {"name": "plan", "steps": [], "config": {}}
         _add(log, "_journal/start.json", {"version": VERSION, "eval": spec, "plan": plan})

@@ -174,6 +174,7 @@ def test_report_prints_the_format_that_is_asked_for(
     assert text.startswith(starts[form])
     cs = summary.filter(domain="all", metric="cs", variant="direct", language="en", checkpoint_id="run/step-100")["value"][0]
     assert f"{cs:.3f}".rstrip("0") in text
+    assert "模型" in text  # in the name of a checkpoint
 
 
 def test_without_the_extra_a_report_says_what_to_install_and_a_run_goes_on(
