@@ -375,7 +375,10 @@ def report_run(store: Store, *, page: bool = False, form: str = TEXT) -> None:
     if form == TEXT:
         print_report(found)
     else:
-        sys.stdout.write(FORMATS[form](contents(found)))
+        sys.stdout.flush()
+        # UTF-8 whatever the terminal speaks: who reads it is a program
+        sys.stdout.buffer.write(FORMATS[form](contents(found)).encode("utf-8", "replace"))
+        sys.stdout.buffer.flush()
     if page:
         write_html(store, found)
 
@@ -448,3 +451,29 @@ def findings(store: Store) -> Findings:
     unfinished = unfinished_text(store, config, record)
     notes = [*([] if unfinished is None else [unfinished]), *said]
     return Findings(Scores(summary, differences, effects), config, record, notes)
+
+
+def export_run(store: Store, folder: Path, form: str) -> list[Path]:
+    """Writes a run into `folder` as another evaluator logs one, as `form` of `export.FORMATS` says; returns the logs, or results, written.
+
+    Of a run that is not finished what there is, and says so.
+
+    Raises `StorageError` where the run has no scores, `RunDirError` where `folder` cannot be written.
+    """
+    from wdct_dist.export.cases import cases_of, ways_of
+    from wdct_dist.export.inspect_log import write_inspect
+    from wdct_dist.export.lm_eval_log import write_lm_eval
+    from wdct_dist.report.status import unfinished_text
+
+    write = {"inspect": write_inspect, "lm-eval": write_lm_eval}[form]
+    record = read_provenance(store)
+    digests = {one["checkpoint_id"]: one["digest"] for one in record.get("checkpoints", [])}
+    unfinished = unfinished_text(store, read_config(store), record)
+    if unfinished is not None:
+        print(unfinished, file=sys.stderr)
+    ways = ways_of(store, finished=unfinished is None)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return list(dict.fromkeys(write(folder, way, cases_of(store, digests, way), record) for way in ways))
+    except OSError as error:
+        raise RunDirError(f"{folder}: the logs cannot be written there ({error}); choose another folder.") from error

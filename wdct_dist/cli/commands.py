@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from pathlib import Path
 
 from wdct_dist.errors import EXIT_COMPLETE
 
@@ -71,6 +72,15 @@ def report(options: Namespace) -> int:
     report_across(stores, form=options.format)
     for store in stores if options.html else ():
         write_html(store, findings(store))
+    return EXIT_COMPLETE
+
+
+def export(options: Namespace) -> int:
+    from wdct_dist.pipeline import export_run
+    from wdct_dist.tables.run_dir import existing_run
+
+    written = export_run(existing_run(options.run), Path(options.folder), options.format)
+    print(f"{len(written):,} logs are in {options.folder}")
     return EXIT_COMPLETE
 
 

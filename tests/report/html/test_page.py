@@ -126,7 +126,8 @@ def test_how_it_was_run_is_said(page: Any, run: Path) -> None:
     assert re.search(r"prompts digest\s*[0-9a-f]{64}", page.text)
     assert "2503.07003" in page.text
     spans = page.json("timeline-spec")["datasets"]
-    assert {span["state"] for spans in spans.values() for span in spans} >= {"loading", "evaluating"}
+    # a scripted engine may load in less than the millisecond that events tell
+    assert "evaluating" in {span["state"] for spans in spans.values() for span in spans}
 
 
 def test_report_writes_the_page_again_when_asked_to(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,6 +175,7 @@ def test_report_prints_the_format_that_is_asked_for(
     assert text.startswith(starts[form])
     cs = summary.filter(domain="all", metric="cs", variant="direct", language="en", checkpoint_id="run/step-100")["value"][0]
     assert f"{cs:.3f}".rstrip("0") in text
+    assert "模型" in text  # in the name of a checkpoint
 
 
 def test_without_the_extra_a_report_says_what_to_install_and_a_run_goes_on(

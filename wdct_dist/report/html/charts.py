@@ -88,7 +88,7 @@ def consistency(metric: str, asked: Sequence[str], num_names: int) -> Chart:
 def heat_map(domains: Sequence[str], asked: Sequence[str], num_names: int, chance: float) -> Chart:
     """CS by checkpoint and domain; the middle colour is the chance level (the mean over all items)."""
     base = _figures("cs", asked).encode(
-        x=alt.X("domain:N", sort=list(domains), title=None, axis=alt.Axis(orient="top", labelAngle=0)),
+        x=alt.X("domain:N", sort=list(domains), title=None, axis=alt.Axis(orient="top")),
         y=alt.Y("name:N", sort=None, title=None),
     )
     colour = alt.Color(
@@ -111,7 +111,8 @@ def over_training(metric: str, asked: Sequence[str]) -> Chart:
         _figures(metric, asked)
         .transform_filter("datum.domain === domain && isValid(datum.step)")
         .encode(
-            x=alt.X("step:Q", title="step"), color=alt.Color("series:N", title=None, scale=alt.Scale(range=_colours()), legend=_below())
+            x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=6)),
+            color=alt.Color("series:N", title=None, scale=alt.Scale(range=_colours()), legend=_below()),
         )
     )
     value = alt.Y("value:Q", title=metric.upper(), scale=alt.Scale(zero=False))

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from wdct_dist.config.load import to_yaml
 from wdct_dist.config.schema import Config
-from wdct_dist.report.contents import sentences
+from wdct_dist.report.contents import headline
 from wdct_dist.report.differences import difference_table
 from wdct_dist.report.effects import effect_tables
 from wdct_dist.report.facts import facts
@@ -30,7 +30,7 @@ from wdct_dist.report.html.item_sample import KINDS, SAMPLE_SEED, draw_sample
 from wdct_dist.report.layout import Table
 from wdct_dist.report.rows import ALL, Row, families_as_one, rows_of
 from wdct_dist.report.standing import standings
-from wdct_dist.report.steadiness import language_table, steadiness_table
+from wdct_dist.report.steadiness import language_table, repetition, steadiness_table
 from wdct_dist.report.throughput import throughput_table
 from wdct_dist.report.timeline import sessions
 from wdct_dist.report.warnings import warnings
@@ -82,7 +82,8 @@ def _answer(rows: Sequence[Row], scores: Scores, config: Config) -> dict[str, An
         "figures": found,
         "domains": [ALL, *domains],
         "ways": ways,
-        "sentences": sentences(rows, config),
+        "headline": headline(rows, config),
+        "repetition": repetition(rows, config.sampling.temperature),
         "warnings": warnings(scores.summary, config.report),
         "consistency_charts": [charts.consistency(metric, ways, num_names) for metric in ("cs", "pcs") if metric in known],
         "heat_map": charts.heat_map([ALL, *domains], ways, num_names, sum(chances) / len(chances)) if chances and "cs" in known else None,

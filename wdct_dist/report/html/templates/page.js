@@ -24,6 +24,7 @@ const LOOK = {
     labelColor: "var(--ink)", titleColor: "var(--ink)", domainColor: "var(--muted)", tickColor: "var(--muted)", gridColor: "var(--line)",
     labelFontSize: 12, titleFontSize: 12, labelLimit: innerWidth < 600 ? 130 : 240,
   },
+  axisTop: { labelAngle: innerWidth < 600 ? -45 : 0 },
   legend: { labelColor: "var(--ink)", titleColor: "var(--ink)", labelFontSize: 12 },
 };
 
@@ -50,6 +51,19 @@ for (const select of selects) {
     }
   });
 }
+
+const fit = () => {
+  for (const { view } of views) view.signal("width", view.container().clientWidth).run();
+};
+
+addEventListener("beforeprint", () => {
+  document.body.classList.add("paper");
+  fit();
+});
+addEventListener("afterprint", () => {
+  document.body.classList.remove("paper");
+  fit();
+});
 
 // ---- tables
 
