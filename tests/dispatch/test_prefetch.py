@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from wdct_dist.checkpoints import object_store
+from wdct_dist.checkpoints.object_store import Prefix
 from wdct_dist.checkpoints.types import Checkpoint, Source
 from wdct_dist.dispatch.plan import Unit
 from wdct_dist.dispatch.prefetch import Prefetch, available_bytes
@@ -15,12 +19,20 @@ def checkpoint_in(directory: Path) -> Checkpoint:
     return Checkpoint("next", "d" * 64, directory, str(directory), "L", "s", 0, "float32", None, True, "directory", origin)
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("WDCT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    (tmp_path / "model-1.safetensors").write_bytes(b"x" * 1000)
-    (tmp_path / "model-2.safetensors").write_bytes(b"x" * 500)
-    (tmp_path / "optimizer.pt").write_bytes(b"x" * 7000)
-    return tmp_path
+    made = tmp_path / "model"
+    made.mkdir()
+    (made / "model-1.safetensors").write_bytes(b"x" * 1000)
+    (made / "model-2.safetensors").write_bytes(b"x" * 500)
+    (made / "optimizer.pt").write_bytes(b"x" * 7000)
+    return made
 
 
 def test_the_weights_and_nothing_else_are_read_ahead(directory: Path) -> None:
@@ -44,6 +56,49 @@ def test_a_checkpoint_that_cannot_be_had_is_left_for_the_engine_to_meet(tmp_path
     prefetch.start(checkpoint_in(tmp_path / "gone"), max_gib=None, allow_pickle=False)
     assert prefetch.wait(30)
     assert prefetch.num_bytes_read == 0
+
+
+def test_what_several_engines_of_a_node_want_is_brought_once_and_read_once(
+    tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = object_store.look(directory.as_uri())
+    outlined = tmp_path / "outline"
+    outlined.mkdir()
+    object_store.outline(prefix, outlined)
+    digest = object_store.prefix_digest(prefix, outlined)
+    origin = Source("next", prefix.uri)
+    checkpoint = Checkpoint(
+        "next", digest, tmp_path / "none", prefix.uri, "L", "s", 1500, "float32", None, True, "object store", origin, files_bytes=1500
+    )
+    brought: list[Path] = []
+
+    def bring(found: Prefix, target: Path, really: Callable[[Prefix, Path], None] = object_store.bring) -> None:
+        brought.append(target)
+        time.sleep(0.1)  # so that all of them want it meanwhile
+        really(found, target)
+
+    monkeypatch.setattr(object_store, "bring", bring)
+    several = [Prefetch() for _ in range(4)]
+    for one in several:
+        one.start(checkpoint, max_gib=None, allow_pickle=False)
+    assert all(one.wait(30) for one in several)
+    assert len(brought) == 1
+    assert sorted(one.num_bytes_read for one in several) == [0, 0, 0, 1500]
+    for one in several:
+        one.close()
+
+
+def test_another_engine_reads_it_where_the_first_one_has_gone_on(directory: Path, tmp_path: Path) -> None:
+    first, second = Prefetch(), Prefetch()
+    first.start(checkpoint_in(directory), max_gib=None, allow_pickle=False)
+    assert first.wait(30)
+    first.start(checkpoint_in(tmp_path / "gone"), max_gib=None, allow_pickle=False)
+    assert first.wait(30)
+    second.start(checkpoint_in(directory), max_gib=None, allow_pickle=False)
+    assert second.wait(30)
+    assert second.num_bytes_read == 1500
+    second.close()
+    first.close()
 
 
 def test_available_memory_is_read_from_the_system(tmp_path: Path) -> None:

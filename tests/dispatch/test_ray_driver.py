@@ -39,7 +39,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A running cluster of one node, as a user would start it, that believes to have a GPU; the environment that joins it."""
+    """A running cluster of one node without tokens, that believes to have a GPU; the environment that joins it."""
     ray = str(Path(sys.executable).with_name("ray"))
     log = tmp_path_factory.mktemp("ray") / "head.log"
     address = f"127.0.0.1:{free_port()}"
@@ -56,14 +56,15 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         "--include-dashboard=false",
         "--disable-usage-stats",
     ]
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream)
+        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
     deadline = time.monotonic() + 120
     while "Ray runtime started" not in log.read_text():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)
-    yield {**os.environ, "RAY_ADDRESS": address}
+    yield {**environment, "RAY_ADDRESS": address}
     process.terminate()
     process.wait(60)
 
@@ -93,14 +94,25 @@ def test_a_running_cluster_is_joined_and_left_running(config: Path, head: dict[s
     result = evaluate(config, head)
     assert result.returncode == 0, result.stderr
     assert answers(config).height == NUM_PROMPTS
-    joined = {**head, "RAY_AUTH_MODE": "token"}
     command = [str(Path(sys.executable).with_name("ray")), "status"]
     deadline = time.monotonic() + 60
     # the cluster's monitor writes its first status some seconds after the head has started: until then there is none to be read
-    while "Active" not in (alive := subprocess.run(command, env=joined, capture_output=True, text=True, timeout=60)).stdout:
+    while "Active" not in (alive := subprocess.run(command, env=head, capture_output=True, text=True, timeout=60)).stdout:
         assert alive.returncode == 0, alive.stderr
         assert time.monotonic() < deadline, alive.stdout
         time.sleep(0.5)
+
+
+@pytest.mark.parametrize("mode", [None, "token"], ids=["because there is one", "because it was told to"])
+def test_a_token_that_the_cluster_does_not_want_is_said_with_what_to_do(mode: str | None, config: Path, head: dict[str, str]) -> None:
+    environment = {name: value for name, value in head.items() if name != "RAY_AUTH_MODE"}
+    environment |= {"RAY_AUTH_TOKEN": "0123456789abcdef" * 4} | ({} if mode is None else {"RAY_AUTH_MODE": mode})
+    result = evaluate(config, environment)
+    assert result.returncode == 2, result.stderr
+    assert "was started without token authentication, and this driver sends a token" in result.stderr
+    assert "Set RAY_AUTH_MODE=disabled" in result.stderr
+    assert "0123456789abcdef" not in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_without_an_address_a_ray_of_its_own_is_started_also_beside_a_running_cluster(config: Path, head: dict[str, str]) -> None:

@@ -1,18 +1,22 @@
 """Brings the next checkpoint's files to this node while an engine is busy with the present one.
 
-From an object store, a hub or an adapter to the node's disk, then from disk into the page cache, as far as memory is free. It is a
-thread of the worker's process that mostly waits for disk and network. Whatever goes wrong is not said here: the engine that
-then needs the checkpoint meets it again, and says it.
+From an object store, a hub or an adapter to the node's disk, then from disk into the page cache, as far as memory is free. Where
+several engines of a node want the same, it is brought once and read once: whoever is first does it. It is a thread of the worker's
+process that mostly waits for disk and network. Whatever goes wrong is not said here: the engine that then needs the checkpoint
+meets it again, and says it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import platform
 import threading
 from pathlib import Path
 
+from wdct_dist.cache import cache_root
+from wdct_dist.checkpoints.file_lock import locked_if_free
 from wdct_dist.checkpoints.node_cache import Lease
-from wdct_dist.checkpoints.node_copy import on_this_node
+from wdct_dist.checkpoints.node_copy import directory_of, on_this_node
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.checkpoints.weights import weight_files
 from wdct_dist.errors import WdctError
@@ -29,6 +33,8 @@ class Prefetch:
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self._lease: Lease | None = None
+        self._turn = contextlib.ExitStack()
+        """Holds a lock while this process is the one of the node that has read the checkpoint."""
         self.num_bytes_read = 0
         """Brought into the page cache so far."""
 
@@ -50,17 +56,28 @@ class Prefetch:
         self._stop.set()
         if self._lease is not None:
             self._lease.close()
+        self._turn.close()
 
     def _bring(self, checkpoint: Checkpoint, max_gib: float | None, allow_pickle: bool) -> None:
         with contextlib.suppress(WdctError, OSError):
             before, self._lease = self._lease, None
             if before is not None:
                 before.close()
+            self._turn.close()
             self._lease = on_this_node(checkpoint, max_gib=max_gib, allow_pickle=allow_pickle)
+            if not self._is_first(checkpoint):
+                return
             files = weight_files(self._lease.directory)
             if sum(file.stat().st_size for file in files) <= SHARE_OF_MEMORY * available_bytes():
                 for file in files:
                     self._read(file)
+
+    def _is_first(self, checkpoint: Checkpoint) -> bool:
+        """Whether no other process of this node has read it ahead, or is about to."""
+        # by the node's name: nodes may share a cache root, and have a page cache each
+        lock = directory_of(f"{checkpoint.digest}.{platform.node()}.ahead", cache_root())
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        return self._turn.enter_context(locked_if_free(lock))
 
     def _read(self, file: Path) -> None:
         # reading, not posix_fadvise(WILLNEED): Linux takes that as advice for the first few MiB of a file only

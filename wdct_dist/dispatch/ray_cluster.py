@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +16,15 @@ import ray
 from wdct_dist.config.schema import DispatchConfig
 from wdct_dist.dispatch.ray_head import knock
 from wdct_dist.errors import ConfigError
+
+ASK_WITHOUT_TOKEN = """
+import sys
+from ray._raylet import GcsClient
+GcsClient(address=sys.argv[1]).internal_kv_keys(b"", namespace=None, timeout=5)
+"""
+
+ASK_S = 20.0
+"""How long a head node may take to say whether it wants a token; it takes half a second."""
 
 
 @contextlib.contextmanager
@@ -56,3 +67,22 @@ def _init(**settings: Any) -> None:
 def head_address() -> str:
     """host:port of the head node of the cluster that was joined or started."""
     return str(ray.get_runtime_context().gcs_address)
+
+
+def refuse_needless_token() -> None:
+    """Raises `ConfigError` where this driver sends a token to a cluster that was started without token authentication.
+
+    The head node answers such a driver, but its workers, which have no token for it, cannot: no actor ever runs (2.60). What the head
+    wants is asked from a process of its own, since Ray reads its mode once.
+    """
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        return
+    address = head_address()
+    command = [sys.executable, "-c", ASK_WITHOUT_TOKEN, address]
+    with contextlib.suppress(subprocess.SubprocessError):
+        subprocess.run(command, env={**os.environ, "RAY_AUTH_MODE": "disabled"}, capture_output=True, check=True, timeout=ASK_S)
+        raise ConfigError(
+            f"dispatch.ray_address: the cluster at {address} was started without token authentication, and this driver sends a token "
+            "(from RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token): Ray starts no engine for it there. Set "
+            "RAY_AUTH_MODE=disabled for this command, or start the cluster with RAY_AUTH_MODE=token."
+        )

@@ -16,6 +16,7 @@ from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
 from wdct_dist.dispatch.plan import Unit
 from wdct_dist.dispatch.pool_size import PoolSize
+from wdct_dist.dispatch.ray_cluster import refuse_needless_token
 from wdct_dist.dispatch.ray_head import HeadLost, HeadWatch
 from wdct_dist.dispatch.scheduler import Load, Record, Scheduler
 from wdct_dist.dispatch.worker import UnitReport, Worker, WorkerSpec
@@ -90,6 +91,8 @@ class RayDriver:
         self._looked_at = self._went_on_at = time.monotonic()
         self._hosts = ray.remote(Worker)
         self._stopping = False
+        self._has_started = bool(engines)
+        """Whether an actor has ever run here."""
 
     def run(self) -> None:
         """Until everything that can be done is done. Raises what is a fault of ours or of the store.
@@ -234,7 +237,7 @@ class RayDriver:
             engine.actor.prefetch.remote(self._specs[upcoming])
 
     def _placed(self, place: int, engine: Hosted) -> None:
-        engine.is_placed = True
+        engine.is_placed = self._has_started = True
         if engine.is_parked:
             engine.starting, engine.is_parked = None, False
             self._journal.say("place has room", engine=place)
@@ -251,6 +254,8 @@ class RayDriver:
             return
         fault, why = classify(error, starting=True), reason(error)
         self._discard(place)
+        if fault is Fault.engine_lost and not self._has_started:
+            refuse_needless_token()
         if fault not in (Fault.checkpoint, Fault.engine_lost):
             raise root_cause(error)
         self._journal.say("start failed", engine=place, checkpoint=engine.checkpoint_id, reason=why)
