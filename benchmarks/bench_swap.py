@@ -4,7 +4,8 @@
 
 The checkpoint is the small model (or PATH) and a copy of it with other weights in every tensor, taken in turns. The engine answers a
 few prompts first, as it would have in a run. Medians in seconds: the whole swap; of it, loading (weights and tokenizer, with the prompt
-that is asked before) and the canary; a start of vLLM where everything is imported; the bare read and copy, from the page cache.
+that is asked before) and the canary; a start of vLLM where everything is imported; the bare read and copy, from the page cache, and
+how many of it a swap takes.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ def main() -> None:
                 "warm_start_s": round(median(starts[1:]), 3),
                 "first_start_s": round(starts[0], 3),
                 "read_and_copied_s": round(bare_s, 3),
+                "swap_over_read_and_copied": round(whole / bare_s, 2),
             },
             indent=1,
         )

@@ -11,6 +11,9 @@ the checkpoint has to be found in the model and every layer of the model in the 
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +64,11 @@ class Files:
         tensor = self._opened[name].get_tensor(name)
         return tensor.reshape(len(tensor), -1) if tensor.ndim else tensor.reshape(1, 1)
 
+    def shape(self, name: str) -> tuple[int, int]:
+        """Of `table`, from the header alone."""
+        lengths: list[int] = self._opened[name].get_slice(name).get_shape()
+        return (lengths[0], math.prod(lengths[1:])) if lengths else (1, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -81,21 +89,19 @@ class Place:
         """The precision that the model has the weights in."""
         return getattr(self.module, "params_dtype", getattr(self.module, self.parameter).dtype)
 
-    def read(self, rows: Any, columns: Any) -> Any:
-        """What the model has at `rows` and `columns` of the tensor (index tensors): a table of their lengths."""
-        import torch
 
-        with torch.inference_mode():
-            live = getattr(self.module, self.parameter)
-            here = (rows - self.rows[0] + self.live_row).to(live.device)
-            across = (columns - self.columns[0]).to(live.device)
-            if self.kind == "parameter":
-                return live.reshape(len(live), -1)[here][:, across].cpu() if live.ndim else live.reshape(1, 1).cpu()
-            if self.kind == "embedding":
-                return self.module.quant_method.embedding(self.module, here)[:, across].cpu()
-            vectors = torch.zeros(len(columns), self.columns[1] - self.columns[0], dtype=self.dtype, device=live.device)
-            vectors[torch.arange(len(columns)), across] = 1
-            return self.module.quant_method.apply(self.module, vectors, None)[:, here].T.cpu()
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Which values of a tensor are compared."""
+
+    place: Place
+    rows: Any
+    """Of the tensor, as an index tensor."""
+    columns: Any
+    wanted: Any
+    """What the file has there, in the model's precision: a table of the lengths of both."""
+    differs: bool
+    """Whether the old weights have other values there."""
 
 
 @dataclass(slots=True)
@@ -120,18 +126,47 @@ def compare(model: Any, new: Files, old: Files) -> Found:
     traced = trace(model, new)
     found = Found(wrong=[f"{name} is not found" for name in traced.untraced])
     told_apart, compared = set[str](), set[str]()
+    by_layer: dict[tuple[int, str, str], list[Place]] = {}
     for place in traced.places:
-        table = new.table(place.tensor)
-        rows, columns, differs = _sample(table, old.table(place.tensor), place)
-        live = place.read(rows, columns)
-        wanted = table[rows][:, columns].to(place.dtype).to(live.dtype)
-        compared.add(place.tensor)
-        if differs:
-            told_apart.add(place.tensor)
-        if num_wrong := int((live != wanted).sum()):
-            found.wrong.append(f"{place.tensor} ({type(place.module).__name__}): {num_wrong} of {live.numel()} values differ")
+        by_layer.setdefault((id(place.module), place.parameter, place.kind), []).append(place)
+    for places in by_layer.values():
+        samples = [_sampled(place, new, old) for place in places]
+        for sample, live in zip(samples, _ask(samples), strict=True):
+            tensor = sample.place.tensor
+            compared.add(tensor)
+            if sample.differs:
+                told_apart.add(tensor)
+            if num_wrong := int((live != sample.wanted.to(live.dtype)).sum()):
+                found.wrong.append(f"{tensor} ({type(sample.place.module).__name__}): {num_wrong} of {live.numel()} values differ")
     found.num_tensors, found.num_told_apart = len(compared), len(told_apart)
     return found
+
+
+def _sampled(place: Place, new: Files, old: Files) -> Sample:
+    table = new.table(place.tensor)
+    rows, columns, differs = _sample(table, old.table(place.tensor), place)
+    return Sample(place, rows, columns, table[rows][:, columns].to(place.dtype), differs)
+
+
+def _ask(samples: Sequence[Sample]) -> list[Any]:
+    """What the model has where `samples` are, all of one layer and kind: a table of each. A linear layer computes once for all of them."""
+    import torch
+
+    first = samples[0].place
+    module, live = first.module, getattr(first.module, first.parameter)
+    rows = [(sample.rows - sample.place.rows[0] + sample.place.live_row).to(live.device) for sample in samples]
+    columns = [(sample.columns - sample.place.columns[0]).to(live.device) for sample in samples]
+    with torch.inference_mode():
+        if first.kind == "parameter":
+            table = live.reshape(len(live), -1) if live.ndim else live.reshape(1, 1)
+            return [table[here][:, across].cpu() for here, across in zip(rows, columns, strict=True)]
+        if first.kind == "embedding":
+            return [module.quant_method.embedding(module, here)[:, across].cpu() for here, across in zip(rows, columns, strict=True)]
+        hot = torch.cat(columns)
+        vectors = torch.zeros(len(hot), first.columns[1] - first.columns[0], dtype=first.dtype, device=live.device)
+        vectors[torch.arange(len(hot)), hot] = 1
+        answers = module.quant_method.apply(module, vectors, None).split([len(across) for across in columns])
+        return [answer[:, here].T.cpu() for answer, here in zip(answers, rows, strict=True)]
 
 
 def trace(model: Any, files: Files) -> Traced:
@@ -140,13 +175,13 @@ def trace(model: Any, files: Files) -> Traced:
 
     modules = dict(model.named_modules(remove_duplicate=False))
     heads = [module for module in model.modules() if isinstance(module, ParallelLMHead)]
-    tied = {id(head): other for head in heads for other in model.modules() if other is not head and _is_tied(head, other)}
+    tied = {id(head): other for head in heads for other in model.modules() if is_tied(head, other)}
     traced = Traced()
     for tensor in files.names:
         mapped = _mapped(model, tensor)
         if mapped is None or tensor.endswith(NOT_WEIGHTS):
             continue
-        place = _place(model, modules, tensor, mapped, tuple(files.table(tensor).shape))
+        place = _place(model, modules, tensor, mapped, files.shape(tensor))
         if place is None:
             traced.untraced.append(tensor)
         elif id(place.module) not in tied:  # else vLLM does not load the tensor: the layer has the embedding's weights
@@ -159,8 +194,8 @@ def trace(model: Any, files: Files) -> Traced:
     return traced
 
 
-def _is_tied(head: Any, other: Any) -> bool:
-    return getattr(other, "weight", None) is head.weight
+def is_tied(head: Any, other: Any) -> bool:
+    return other is not head and getattr(other, "weight", None) is head.weight
 
 
 def _computes_with_weights(module: Any) -> bool:
@@ -267,6 +302,7 @@ def _sample(new: Any, old: Any, place: Place) -> tuple[Any, Any, bool]:
     return rows, torch.cat([most[: len(columns) - 1], columns[-1:]]), True
 
 
+@functools.cache
 def _spread(start: int, stop: int, count: int) -> Any:
     """`count` whole numbers from the first to the last, evenly."""
     import torch
