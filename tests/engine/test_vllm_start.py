@@ -76,6 +76,7 @@ def test_an_engine_in_bfloat16_starts_answers_and_leaves_nothing_behind(start, m
     with pytest.raises(EngineError, match="already has a vLLM engine"):
         start()
     assert engine.answer([make_prompt()], 0)[0].error is None
+    assert gc.isenabled()
     engine.close()
     engine.close()
     with pytest.raises(EngineError, match="the engine is closed"):
@@ -83,6 +84,19 @@ def test_an_engine_in_bfloat16_starts_answers_and_leaves_nothing_behind(start, m
     # tqdm keeps a thread of its own for the progress bars of the process
     assert {thread for thread in set(threading.enumerate()) - threads_before if type(thread).__name__ != "TMonitor"} == set()
     assert children() <= children_before
+
+
+def test_what_nobody_asks_is_counted_without_a_compiler(start, make_prompt):
+    import torch
+    from torch._dynamo.utils import compile_times
+    from vllm.v1.sample import sampler
+
+    compiled_before = compile_times(repr="csv")
+    engine = start()
+    engine.answer([make_prompt()], 0)
+    engine.close()
+    assert compile_times(repr="csv") == compiled_before
+    assert sampler.batched_count_greater_than(*map(torch.tensor, ([[1.0, 2.0, 3.0]], [[2.0]]))).tolist() == [2]
 
 
 def test_closing_ends_the_calls_that_still_wait(start, make_prompt):
