@@ -6,17 +6,23 @@ page's own (`var(--…)`, see style.css), so that charts follow the reader's lig
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.metadata import version as installed
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
 import vl_convert
 
+from wdct_dist.cache import cache_root
+from wdct_dist.errors import StorageError
 from wdct_dist.report.html.figures import short_names
 from wdct_dist.report.timeline import STATES, Session
+from wdct_dist.tables.storage import Store
 
 if TYPE_CHECKING:
     import polars as pl
@@ -58,11 +64,19 @@ def javascript() -> str:
     """Vega, Vega-Lite and vega-embed in the versions that Altair writes for, as one script that sets `vegaEmbed`.
 
     What would end or change the script element that it stands in is spelled in another way with the same meaning.
+    vl-convert takes 1.2 s to make it, so it is kept in <cache>/vega.
     """
     version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    kept, name = Store(str(cache_root() / "vega")), f"{version}-vl-convert-{installed('vl-convert-python')}.js"
+    with contextlib.suppress(OSError, StorageError):
+        return kept.read(name).decode()
     # vl-convert 1.9's stub wants a snippet, which the library does not: it has one of its own that sets `vegaEmbed`
     script = str(vl_convert.javascript_bundle(vl_version=version))  # type: ignore[call-arg]
-    return re.sub(r"<(?=/script|script|!--)", r"\\x3c", script, flags=re.IGNORECASE)
+    script = re.sub(r"<(?=/script|script|!--)", r"\\x3c", script, flags=re.IGNORECASE)
+    with contextlib.suppress(OSError, StorageError):  # a cache that cannot be written costs time, not the page
+        Path(kept.path("")).mkdir(parents=True, exist_ok=True)
+        kept.write(name, script.encode())
+    return script
 
 
 def consistency(metric: str, asked: Sequence[str], num_names: int) -> Chart:
