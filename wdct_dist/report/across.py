@@ -52,7 +52,7 @@ def _unlike(runs: Mapping[str, Findings]) -> Iterator[Table]:
 
 def _facts(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """What is not in the configuration and decides answers all the same."""
-    versions = next((one["versions"] for one in reversed(provenance.get("sessions", [])) if "versions" in one), {})
+    versions: Mapping[str, Any] = next((one["versions"] for one in reversed(provenance.get("sessions", [])) if "versions" in one), {})
     return {
         "data (sha256)": provenance.get("data", {}).get("sha256", "")[:12],
         **{f"version of {name}": version for name, version in versions.items()},
