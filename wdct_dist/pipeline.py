@@ -131,6 +131,8 @@ def rounds(config: Config) -> Iterator[Outcome]:
                         return
             if over:
                 break
+            if pool is not None:
+                pool.rest()
             time.sleep(WATCH_EVERY_S)
     if not seen:
         watched = ", ".join(str(watch.directory) for watch in watches)

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
+from safetensors.numpy import save_file
 
 from tests.dispatch.test_ray_driver import NUM_PROMPTS, answers, events, free_port
 
@@ -101,3 +103,30 @@ def test_a_head_that_does_not_come_back_ends_the_run_which_says_so(head: Head, c
     assert "Traceback" not in said
     kept = pl.scan_ipc(str(config.parent / "run" / "answers" / "*.arrow")).collect()
     assert 0 < kept.height < NUM_PROMPTS
+
+
+@pytest.mark.long
+def test_a_head_that_is_lost_while_a_watched_directory_rests_is_joined_again(head: Head, tmp_path: Path) -> None:
+    watched, config = tmp_path / "run1", tmp_path / "c.yaml"
+    config.write_text(CONFIG.format(run=tmp_path / "run").replace("[demo]", f"[{{watch: {watched}, settle_s: 0.5}}]"))
+
+    def save(name: str) -> None:
+        directory = watched / name
+        directory.mkdir(parents=True)
+        (directory / "config.json").write_text("{}")
+        save_file({"weight": np.zeros(4, np.float32)}, directory / "model.safetensors")
+
+    save("checkpoint-1")
+    command = [sys.executable, "-m", "wdct_dist", "evaluate", str(config)]
+    with subprocess.Popen(command, env=head.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as driver:
+        wait_for(lambda: (tmp_path / "run" / "scores" / "summary.arrow").exists())
+        time.sleep(1)
+        head.kill()
+        time.sleep(75)  # Ray ends a process after a minute without a head
+        head.start()
+        save("checkpoint-2")
+        (watched / "done").touch()
+        _, said = driver.communicate(timeout=120)
+    assert driver.returncode == 0, said
+    assert len(events(config, "head back")) == 1
+    assert [event["checkpoint"] for event in events(config, "engine started")] == ["run1/checkpoint-1", "run1/checkpoint-2"]

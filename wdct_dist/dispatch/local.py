@@ -28,6 +28,9 @@ class LocalPool:
             if not kept:
                 self.close()
 
+    def rest(self) -> None:
+        """There is nothing to be noticed."""
+
     def close(self) -> None:
         worker, self._worker = self._worker, None
         if worker is not None:

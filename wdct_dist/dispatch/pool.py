@@ -21,6 +21,9 @@ class Pool(Protocol):
         After an error or a signal no engine is kept.
         """
 
+    def rest(self) -> None:
+        """To be called every few seconds while nothing is to be done, so that a loss of the cluster is noticed."""
+
     def close(self) -> None:
         """Ends the engines, and a Ray that was started for them."""
 

@@ -27,13 +27,19 @@ class RayPool:
         self._config = config
         self._cluster = contextlib.ExitStack()
         self._metrics: RayMetrics | None = None
-        """None: there is no cluster yet."""
+        """None: there is no cluster."""
+        self._head: HeadWatch | None = None
+        self._lost: HeadLost | None = None
+        """The cluster was lost while nothing was to be done."""
         self._size: PoolSize | None = None
         self._engines: dict[int, Hosted] = {}
         """By place."""
 
     def run(self, scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
         config = self._config
+        before, self._lost = self._lost, None
+        if before is not None and not self._rejoin(before, scheduler, journal, interrupts):
+            return
         if self._metrics is None:
             self._join()
         size = size_pool(config.dispatch, config.engine.kind, scheduler.num_pending, ray.cluster_resources())
@@ -44,9 +50,9 @@ class RayPool:
         journal.say("pool", engines=size.num_engines, cpus=size.cpus, gpus=size.gpus)
         while True:
             journal.watch = self._metrics
+            assert self._head is not None
             try:
-                with HeadWatch(head_address()) as head:
-                    RayDriver(scheduler, size, specs, journal, interrupts, self._engines, head).run()
+                RayDriver(scheduler, size, specs, journal, interrupts, self._engines, self._head).run()
             except HeadLost as lost:
                 journal.watch = None
                 if not self._rejoin(lost, scheduler, journal, interrupts):
@@ -54,8 +60,23 @@ class RayPool:
             else:
                 return
 
+    def rest(self) -> None:
+        try:
+            if self._head is not None:
+                self._head.check()
+        except HeadLost as lost:
+            # left at once: Ray would end this process after a minute
+            self._lost = lost
+            self._engines.clear()
+            self._leave()
+
+    def close(self) -> None:
+        with self._cluster:
+            end_engines(self._engines)
+
     def _join(self) -> None:
         self._cluster.enter_context(cluster(self._config.dispatch))
+        self._head = self._cluster.enter_context(HeadWatch(head_address()))
         self._metrics = RayMetrics(run_name(self._config.run_dir))
 
     def _rejoin(self, lost: HeadLost, scheduler: Scheduler, journal: Journal, interrupts: Interrupts) -> bool:
@@ -63,8 +84,7 @@ class RayPool:
         journal.say("head lost", reason=str(lost))
         wait_s = self._config.dispatch.head_wait_s
         deadline = time.monotonic() + wait_s
-        self._metrics = None
-        self._cluster.close()
+        self._leave()
         while interrupts.requested is None and not ray.is_initialized():  # else it was not ours to leave
             try:
                 self._join()
@@ -82,6 +102,6 @@ class RayPool:
                 scheduler.give_up(place, why)
         return False
 
-    def close(self) -> None:
-        with self._cluster:
-            end_engines(self._engines)
+    def _leave(self) -> None:
+        self._metrics = self._head = None
+        self._cluster.close()
