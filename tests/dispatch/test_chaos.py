@@ -155,19 +155,22 @@ def test_a_scripted_driver_killed_five_times_leaves_the_same_table_and_no_proces
     assert disturbed.answers().equals(undisturbed.answers())
 
 
-def disturb_vllm(folder: Path, limit: int | None, kills: tuple[int, int], must_end: dict[int, str]) -> None:
-    """Kills engines and drivers, so many of each, of a run over `limit` items (None: all): its answers are an undisturbed run's."""
+def disturb_vllm(folder: Path, limit: int | None, kills: tuple[int, int], longest_s: float, must_end: dict[int, str]) -> None:
+    """Kills engines and drivers, so many of each, of a run over `limit` items (None: all): its answers are an undisturbed run's.
+
+    They live for at most `longest_s`, which is less than a run takes; an engine's first seconds are its start.
+    """
     text = VLLM + (f"data: {{{{limit: {limit}}}}}\n" if limit else "")
     undisturbed, disturbed = Evaluation(folder, "undisturbed", text), Evaluation(folder, "disturbed", text)
     assert undisturbed.finish() == 0, undisturbed.log()
     generator = random.Random(15)
     of_engines, of_drivers = kills
     for _ in range(of_drivers):
-        must_end |= kill_driver(disturbed, generator, 25.0)
+        must_end |= kill_driver(disturbed, generator, longest_s)
     done = 0
     while done < of_engines:
         # an engine that is killed again and again before it is ready ends the run with 3; the same command goes on
-        done += kill_engines(disturbed, of_engines - done, generator, 24.0)
+        done += kill_engines(disturbed, of_engines - done, generator, longest_s)
         assert disturbed.process is not None
         if disturbed.process.poll() == 0:
             break
@@ -183,14 +186,14 @@ def disturb_vllm(folder: Path, limit: int | None, kills: tuple[int, int], must_e
 
 @pytest.mark.slow
 def test_vllm_and_its_driver_killed_give_the_same_answers(tmp_path: Path, small_model: Path, must_end: dict[int, str]) -> None:
-    disturb_vllm(tmp_path, 20, (2, 1), must_end)
+    disturb_vllm(tmp_path, 20, (2, 1), 8.0, must_end)
 
 
 @pytest.mark.long
 def test_vllm_killed_ten_times_and_its_driver_five_times_gives_the_same_answers(
     tmp_path: Path, small_model: Path, must_end: dict[int, str]
 ) -> None:
-    disturb_vllm(tmp_path, None, (10, 5), must_end)
+    disturb_vllm(tmp_path, None, (10, 5), 25.0, must_end)
 
 
 def stop(evaluation: Evaluation, number: signal.Signals) -> None:
