@@ -53,8 +53,11 @@ class Evaluation:
         return self.process
 
     def finish(self, timeout_s: float = 600) -> int:
-        process = self.process if self.process is not None and self.process.poll() is None else self.start()
-        return process.wait(timeout_s)
+        return self.going().wait(timeout_s)
+
+    def going(self) -> subprocess.Popen[bytes]:
+        """Its process, started where there is none."""
+        return self.process if self.process is not None and self.process.poll() is None else self.start()
 
     def engines(self) -> list[int]:
         """Processes of engines that belong to this evaluation's session."""
@@ -103,14 +106,16 @@ def until(condition: object, timeout_s: float = 120) -> bool:
 
 def kill_engines(evaluation: Evaluation, kills: int, generator: random.Random, longest_s: float) -> int:
     """Kills a random engine at random moments, `kills` times or until the run ends."""
-    process = evaluation.start()
+    process = evaluation.going()
     for done in range(kills):
-        if not until(lambda: evaluation.engines() or process.poll() is not None):
-            return done
-        time.sleep(generator.uniform(0, longest_s))
-        engines = evaluation.engines()
-        if process.poll() is not None or not engines:
-            return done
+        engines: list[int] = []
+        while not engines:  # between two engines there is none
+            if not until(lambda: evaluation.engines() or process.poll() is not None):
+                return done
+            time.sleep(generator.uniform(0, longest_s))
+            if process.poll() is not None:
+                return done
+            engines = evaluation.engines()
         os.kill(generator.choice(engines), signal.SIGKILL)
         time.sleep(0.3)
     return kills
