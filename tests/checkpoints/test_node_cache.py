@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from wdct_dist.checkpoints.node_cache import NodeCache
+from wdct_dist.checkpoints.node_cache import Lease, NodeCache
 from wdct_dist.errors import CheckpointError
 
 HOLD = """
@@ -139,3 +140,24 @@ def test_two_who_want_the_same_make_it_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(made) == 1
+
+
+def test_who_waits_for_it_gets_it_while_others_have_it_in_use(tmp_path: Path) -> None:
+    leases: list[Lease] = []
+
+    def slowly(directory: Path) -> None:
+        time.sleep(0.02)  # so that the others wait for it
+        writing(3)(directory)
+
+    def lease_all() -> None:
+        for number in range(10):
+            leases.append(NodeCache(tmp_path).lease(f"checkpoint-{number}", 3, slowly))
+
+    threads = [threading.Thread(target=lease_all, daemon=True) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert len(leases) == 80
+    for lease in leases:
+        lease.close()

@@ -4,6 +4,7 @@
     ROOT/NAME.part-BYTES-RANDOM/   being made; BYTES are set aside for it
     ROOT/NAME.lock                 held with others by whoever uses NAME, alone by whoever makes or removes it; its
                                    modification time is the last use
+    ROOT/NAME.making.lock          held alone by whoever is to make NAME: who waits for that waits for nobody who uses it
 
 What was used longest ago goes first, and nothing that any process on this node has in use.
 """
@@ -63,9 +64,9 @@ class NodeCache:
                 os.utime(lock)
                 return Lease(directory, held)
             held.close()
-            with locked(lock):
+            with locked(self.root / f"{name}.making.lock"):
                 if not directory.is_dir():
-                    with self._room(name, size_bytes) as part:
+                    with locked(lock), self._room(name, size_bytes) as part:
                         make(part)
                         _sync(part)
                         with contextlib.suppress(FileExistsError):  # on a file system without locks another may have been first
