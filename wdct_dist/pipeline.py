@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wdct_dist import provenance
-from wdct_dist.checkpoints.describe import describe
+from wdct_dist.checkpoints.describe import describe_all
 from wdct_dist.checkpoints.sources import endpoint_checkpoints, parse_sources, scripted_checkpoints
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.checkpoints.watch import expand, read_watches
-from wdct_dist.config.schema import Config, EngineKind, Reuse
+from wdct_dist.config.schema import Config, EngineKind, Executor, Reuse
 from wdct_dist.dispatch import rates
 from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
@@ -105,7 +106,8 @@ def rounds(config: Config) -> Iterator[Outcome]:
     """
     watches = read_watches(config.checkpoints, Path.cwd())
     if not watches:
-        yield evaluate(config)
+        with contextlib.ExitStack() as ending:  # engines and Ray end while this is reported
+            yield _evaluate(config, None, None, ending)
         return
     seen: list[object] = []
     complete = True
@@ -143,12 +145,28 @@ def evaluate(config: Config, entries: Sequence[object] | None = None, pool: Pool
     """Runs an evaluation, or goes on with one: what is done is found on disk, the rest is given to the engines, all is scored.
 
     `entries` stand for `config.checkpoints` where those are found by watching. `pool`: its engines are used and live on; without one,
-    engines end before anything is scored.
+    engines end with the evaluation.
     """
+    with contextlib.ExitStack() as ending:
+        return _evaluate(config, entries, pool, ending)
+
+
+def _evaluate(config: Config, entries: Sequence[object] | None, pool: Pool | None, ending: contextlib.ExitStack) -> Outcome:
+    """As `evaluate`; what it has begun is over when `ending` is closed."""
     find_variants(config)  # a variant that cannot be is named before anything is written
     if config.engine.kind is EngineKind.endpoint:
         api_key(config.engine.endpoint)  # a key that is not there is named before anything is written
-    checkpoints, broken = find_checkpoints(config if entries is None else replace(config, checkpoints=list(entries)))
+    own: list[Pool] = []
+
+    def begin() -> None:
+        # a run that was begun before may have nothing left to do
+        if pool is None and config.dispatch.executor is Executor.ray and not Store(config.run_dir).exists(manifest.NAME):
+            own.append(ending.enter_context(contextlib.closing(open_pool(config))))
+            own[0].begin()
+
+    named = config if entries is None else replace(config, checkpoints=list(entries))
+    checkpoints, broken = find_checkpoints(named, meanwhile=begin)
+    engines = own[0] if own else pool
     items = select_items(config.data)
     store = open_run(config)
     with locked(store), session(store, config, checkpoints, items) as record:
@@ -159,10 +177,16 @@ def evaluate(config: Config, entries: Sequence[object] | None = None, pool: Pool
             print(*written.lines(), sep="\n", file=sys.stderr)
         index = prepare(store, config, items, record, written)
         unique = different(checkpoints)
-        outcome = ask(store, config, unique, index, pool)
+        outcome = ask(store, config, unique, index, engines)
         outcome.failed_checkpoints |= broken
         record["failed_checkpoints"] = outcome.failed_checkpoints
         record["sessions"][-1]["ended"] = outcome.sentence()
+        if own:
+            last = threading.Thread(target=own[0].close, name="pool-end")
+            last.start()
+            ending.callback(last.join)
+            if config.metrics.noise_repeats:
+                last.join()
         if outcome.interrupted is None:
             # a checkpoint that failed has nothing to repeat, and must not keep the others from being scored
             repeat_for_noise(store, config, [one for one in unique if one.checkpoint_id not in outcome.failed_checkpoints], index, pool)
@@ -170,23 +194,27 @@ def evaluate(config: Config, entries: Sequence[object] | None = None, pool: Pool
     return outcome
 
 
-def find_checkpoints(config: Config) -> tuple[list[Checkpoint], dict[str, str]]:
+def find_checkpoints(config: Config, *, meanwhile: Callable[[], None] = lambda: None) -> tuple[list[Checkpoint], dict[str, str]]:
     """The checkpoints of the configuration, and those that cannot be evaluated, by id with the reason.
 
-    Of a watched directory those that are complete now. Raises `CheckpointError` where there are none.
+    Of a watched directory those that are complete now. `meanwhile` is called before what may take long: reading all their weights.
+    Raises `CheckpointError` where there are none.
     """
     entries = expand(config.checkpoints, Path.cwd())
     if config.engine.kind is EngineKind.scripted:
         return scripted_checkpoints(entries), {}
     if config.engine.kind is EngineKind.endpoint:
         return endpoint_checkpoints(entries, config.engine.endpoint.base_url or ""), {}
+    sources = parse_sources(entries, Path.cwd())
+    meanwhile()
     found: list[Checkpoint] = []
     broken: dict[str, str] = {}
-    for source in parse_sources(entries, Path.cwd()):
-        try:
-            found.append(describe(source, allow_pickle=config.engine.allow_pickle, trust_remote_code=config.engine.trust_remote_code))
-        except CheckpointError as error:
-            broken[source.checkpoint_id] = str(error)
+    described = describe_all(sources, allow_pickle=config.engine.allow_pickle, trust_remote_code=config.engine.trust_remote_code)
+    for source, one in zip(sources, described, strict=True):
+        if isinstance(one, Checkpoint):
+            found.append(one)
+        else:
+            broken[source.checkpoint_id] = str(one)
     if not found:
         raise CheckpointError("\n".join(f"checkpoint {name}: {reason}" for name, reason in broken.items()))
     for name, reason in broken.items():

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wdct_dist.checkpoints.describe import describe
+from wdct_dist.checkpoints.describe import describe, describe_all
 from wdct_dist.checkpoints.digest import digest
 from wdct_dist.checkpoints.types import Checkpoint, Source
 from wdct_dist.errors import CheckpointError
@@ -40,6 +40,18 @@ def test_a_whole_directory_becomes_a_checkpoint(build_checkpoint: BuildCheckpoin
         kind="directory",
         origin=Source("demo", str(directory)),
     )
+
+
+def test_many_are_described_in_their_order_and_a_broken_one_says_why(build_checkpoint: BuildCheckpoint, tmp_path: Path) -> None:
+    names = [f"step-{number}" for number in range(6)]
+    sources = [Source(name, str(build_checkpoint(name)), None) for name in names]
+    (tmp_path / "empty").mkdir()
+    sources.insert(2, Source("broken", str(tmp_path / "empty"), None))
+    found = describe_all([*sources, Source("gone", str(tmp_path / "gone"), None)], allow_pickle=False, trust_remote_code=False)
+    broken, gone = found.pop(2), found.pop()
+    assert [one.checkpoint_id for one in found if isinstance(one, Checkpoint)] == names
+    assert "'broken'" in str(broken)
+    assert "there is no such directory" in str(gone)
 
 
 def test_a_sharded_checkpoint_takes_turns_with_an_unsharded_one(build_checkpoint: BuildCheckpoint, sharded: Path) -> None:

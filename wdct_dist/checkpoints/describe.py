@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tempfile
+import threading
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from wdct_dist.cache import cache_root
 from wdct_dist.checkpoints import hub, object_store
+from wdct_dist.checkpoints.adapter import CONFIG as ADAPTER_CONFIG
 from wdct_dist.checkpoints.adapter import (
     Adapter,
     adapter_digest,
@@ -28,6 +34,9 @@ from wdct_dist.checkpoints.types import Checkpoint, Kind, Source
 from wdct_dist.checkpoints.weights import Weights, read_weights, weight_files
 from wdct_dist.errors import BadInput, CheckpointError
 from wdct_dist.ids import file_sha256, stable_hash
+
+NUM_AT_ONCE = 4
+"""Directories described at a time: hashing leaves Python's lock free."""
 
 TORCH_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 
@@ -50,6 +59,38 @@ def describe(source: Source, *, allow_pickle: bool, trust_remote_code: bool, cac
             f"checkpoint {source.checkpoint_id!r}: {error.filename or source.location} cannot be read or written "
             f"({error.strerror or error}); check its permissions and the disk."
         ) from None
+
+
+def describe_all(sources: Sequence[Source], *, allow_pickle: bool, trust_remote_code: bool) -> list[Checkpoint | CheckpointError]:
+    """As `describe`, of each source; or why it cannot be.
+
+    Directories are described side by side; what is brought, converted or merged takes network, memory and disk, and is so in turn.
+    """
+
+    def one(source: Source) -> Checkpoint | CheckpointError:
+        try:
+            return describe(source, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+        except CheckpointError as error:
+            return error
+
+    pool = ThreadPoolExecutor(NUM_AT_ONCE, initializer=_step_back)
+    try:
+        running = {source: pool.submit(one, source) for source in sources if _is_at_hand(source)}
+        return [running[source].result() if source in running else one(source) for source in sources]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _step_back() -> None:
+    """Lets other work come before this thread's (and those that it starts): Ray starts while weights are hashed, and has more to follow."""
+    with contextlib.suppress(OSError, AttributeError):  # Linux has a priority a thread, others need not
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
+def _is_at_hand(source: Source) -> bool:
+    """Whether the source is a directory here that an engine could load as it is."""
+    directory = source.location
+    return os.path.isabs(directory) and os.path.isdir(directory) and not os.path.isfile(os.path.join(directory, ADAPTER_CONFIG))
 
 
 def _describe_local(source: Source, allow_pickle: bool, trust_remote_code: bool, cache: Path) -> Checkpoint:

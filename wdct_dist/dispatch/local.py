@@ -18,6 +18,9 @@ class LocalPool:
     def __init__(self) -> None:
         self._worker: Worker | None = None
 
+    def begin(self) -> None:
+        """There is nothing to begin."""
+
     def run(self, scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
         kept = False
         try:

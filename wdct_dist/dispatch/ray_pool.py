@@ -11,7 +11,7 @@ from wdct_dist.config.schema import Config
 from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
 from wdct_dist.dispatch.pool_size import PoolSize, size_pool
-from wdct_dist.dispatch.ray_cluster import cluster, head_address
+from wdct_dist.dispatch.ray_cluster import Connection, head_address
 from wdct_dist.dispatch.ray_driver import Hosted, RayDriver, end_engines
 from wdct_dist.dispatch.ray_head import KNOCK_EVERY_S, HeadLost, HeadWatch
 from wdct_dist.dispatch.ray_metrics import RayMetrics, run_name
@@ -26,6 +26,7 @@ class RayPool:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._cluster = contextlib.ExitStack()
+        self._connection: Connection | None = None
         self._metrics: RayMetrics | None = None
         """None: there is no cluster."""
         self._head: HeadWatch | None = None
@@ -34,6 +35,12 @@ class RayPool:
         self._size: PoolSize | None = None
         self._engines: dict[int, Hosted] = {}
         """By place."""
+
+    def begin(self) -> None:
+        if self._connection is None:
+            self._connection = Connection(self._config.dispatch)
+            self._connection.start()
+            self._cluster.callback(self._connection.leave)
 
     def run(self, scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
         config = self._config
@@ -71,11 +78,19 @@ class RayPool:
             self._leave()
 
     def close(self) -> None:
-        with self._cluster:
+        try:
             end_engines(self._engines)
+        finally:
+            self._leave()
 
     def _join(self) -> None:
-        self._cluster.enter_context(cluster(self._config.dispatch))
+        self.begin()
+        assert self._connection is not None
+        try:
+            self._connection.wait()
+        except BaseException:
+            self._leave()
+            raise
         self._head = self._cluster.enter_context(HeadWatch(head_address()))
         self._metrics = RayMetrics(run_name(self._config.run_dir))
 
@@ -103,5 +118,5 @@ class RayPool:
         return False
 
     def _leave(self) -> None:
-        self._metrics = self._head = None
+        self._connection = self._metrics = self._head = None
         self._cluster.close()
