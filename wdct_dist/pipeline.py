@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from wdct_dist.checkpoints.describe import describe_all
 from wdct_dist.checkpoints.sources import endpoint_checkpoints, parse_sources, scripted_checkpoints
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.checkpoints.watch import expand, read_watches
-from wdct_dist.config.schema import Config, EngineKind, Executor, Reuse
+from wdct_dist.config.schema import Config, EngineKind, Reuse
 from wdct_dist.dispatch import rates
 from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
@@ -106,8 +105,7 @@ def rounds(config: Config) -> Iterator[Outcome]:
     """
     watches = read_watches(config.checkpoints, Path.cwd())
     if not watches:
-        with contextlib.ExitStack() as ending:  # engines and Ray end while this is reported
-            yield _evaluate(config, None, None, ending)
+        yield evaluate(config)
         return
     seen: list[object] = []
     complete = True
@@ -147,57 +145,42 @@ def evaluate(config: Config, entries: Sequence[object] | None = None, pool: Pool
     `entries` stand for `config.checkpoints` where those are found by watching. `pool`: its engines are used and live on; without one,
     engines end with the evaluation.
     """
-    with contextlib.ExitStack() as ending:
-        return _evaluate(config, entries, pool, ending)
-
-
-def _evaluate(config: Config, entries: Sequence[object] | None, pool: Pool | None, ending: contextlib.ExitStack) -> Outcome:
-    """As `evaluate`; what it has begun is over when `ending` is closed."""
     find_variants(config)  # a variant that cannot be is named before anything is written
     if config.engine.kind is EngineKind.endpoint:
         api_key(config.engine.endpoint)  # a key that is not there is named before anything is written
-    own: list[Pool] = []
-
-    def begin() -> None:
-        # a run that was begun before may have nothing left to do
-        if pool is None and config.dispatch.executor is Executor.ray and not Store(config.run_dir).exists(manifest.NAME):
-            own.append(ending.enter_context(contextlib.closing(open_pool(config))))
-            own[0].begin()
-
-    named = config if entries is None else replace(config, checkpoints=list(entries))
-    checkpoints, broken = find_checkpoints(named, meanwhile=begin)
-    engines = own[0] if own else pool
-    items = select_items(config.data)
-    store = open_run(config)
-    with locked(store), session(store, config, checkpoints, items) as record:
-        store.sweep()
-        written = paraphrases(store, config, items, pool)
-        if written is not None:
-            record["paraphrases"] = written.lines()
-            print(*written.lines(), sep="\n", file=sys.stderr)
-        index = prepare(store, config, items, record, written)
-        unique = different(checkpoints)
-        outcome = ask(store, config, unique, index, engines)
-        outcome.failed_checkpoints |= broken
-        record["failed_checkpoints"] = outcome.failed_checkpoints
-        record["sessions"][-1]["ended"] = outcome.sentence()
-        if own:
-            last = threading.Thread(target=own[0].close, name="pool-end")
-            last.start()
-            ending.callback(last.join)
-            if config.metrics.noise_repeats:
-                last.join()
-        if outcome.interrupted is None:
-            # a checkpoint that failed has nothing to repeat, and must not keep the others from being scored
-            repeat_for_noise(store, config, [one for one in unique if one.checkpoint_id not in outcome.failed_checkpoints], index, pool)
-            score_run(store, config)
+    with contextlib.nullcontext(pool) if pool is not None else contextlib.closing(open_pool(config)) as engines:
+        named = config if entries is None else replace(config, checkpoints=list(entries))
+        # a run that was begun before may have nothing left to ask
+        has_begun = Store(config.run_dir).exists(manifest.NAME)
+        checkpoints, broken = find_checkpoints(named, meanwhile=None if has_begun else engines)
+        items = select_items(config.data)
+        store = open_run(config)
+        with locked(store), session(store, config, checkpoints, items) as record:
+            store.sweep()
+            written = paraphrases(store, config, items, engines)
+            if written is not None:
+                record["paraphrases"] = written.lines()
+                print(*written.lines(), sep="\n", file=sys.stderr)
+            index = prepare(store, config, items, record, written)
+            unique = different(checkpoints)
+            outcome = ask(store, config, unique, index, engines)
+            outcome.failed_checkpoints |= broken
+            record["failed_checkpoints"] = outcome.failed_checkpoints
+            record["sessions"][-1]["ended"] = outcome.sentence()
+            if outcome.interrupted is None:
+                # a checkpoint that failed has nothing to repeat, and must not keep the others from being scored
+                whole = [one for one in unique if one.checkpoint_id not in outcome.failed_checkpoints]
+                repeat_for_noise(store, config, whole, index, engines)
+                if pool is None:
+                    engines.end()
+                score_run(store, config)
     return outcome
 
 
-def find_checkpoints(config: Config, *, meanwhile: Callable[[], None] = lambda: None) -> tuple[list[Checkpoint], dict[str, str]]:
+def find_checkpoints(config: Config, *, meanwhile: Pool | None = None) -> tuple[list[Checkpoint], dict[str, str]]:
     """The checkpoints of the configuration, and those that cannot be evaluated, by id with the reason.
 
-    Of a watched directory those that are complete now. `meanwhile` is called before what may take long: reading all their weights.
+    Of a watched directory those that are complete now. `meanwhile` begins beside what may take long: reading all their weights.
     Raises `CheckpointError` where there are none.
     """
     entries = expand(config.checkpoints, Path.cwd())
@@ -206,7 +189,8 @@ def find_checkpoints(config: Config, *, meanwhile: Callable[[], None] = lambda: 
     if config.engine.kind is EngineKind.endpoint:
         return endpoint_checkpoints(entries, config.engine.endpoint.base_url or ""), {}
     sources = parse_sources(entries, Path.cwd())
-    meanwhile()
+    if meanwhile is not None:
+        meanwhile.begin()
     found: list[Checkpoint] = []
     broken: dict[str, str] = {}
     described = describe_all(sources, allow_pickle=config.engine.allow_pickle, trust_remote_code=config.engine.trust_remote_code)
@@ -236,7 +220,7 @@ def different(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
     return list(first.values())
 
 
-def paraphrases(store: Store, config: Config, items: ItemSelection, pool: Pool | None) -> Paraphrases | None:
+def paraphrases(store: Store, config: Config, items: ItemSelection, pool: Pool) -> Paraphrases | None:
     """The paraphrases of `augment.paraphraser`, written by it in a first stage where the run does not have them yet."""
     if config.augment.paraphraser is None:
         return None
@@ -282,14 +266,14 @@ def prepare(store: Store, config: Config, items: ItemSelection, record: dict[str
     return index
 
 
-def ask(store: Store, config: Config, checkpoints: Sequence[Checkpoint], index: PromptIndex, pool: Pool | None) -> Outcome:
+def ask(store: Store, config: Config, checkpoints: Sequence[Checkpoint], index: PromptIndex, pool: Pool) -> Outcome:
     """Has every prompt of the store's prompts.arrow answered by every checkpoint; what is answered already is found on disk."""
     completed = find_completed(store)
     pending = pending_units(checkpoints, index, config.trials, config.dispatch.shard_size, completed.keys)
     return dispatch(store, config, checkpoints, index, pending, completed.shards, completed.damaged, pool)
 
 
-def repeat_for_noise(store: Store, config: Config, checkpoints: Sequence[Checkpoint], index: PromptIndex, pool: Pool | None) -> None:
+def repeat_for_noise(store: Store, config: Config, checkpoints: Sequence[Checkpoint], index: PromptIndex, pool: Pool) -> None:
     """The A/A repeats of `metrics.noise_repeats`: the same prompts in another order and other shards, in RUN/noise/<n>."""
     for number in range(1, config.metrics.noise_repeats + 1):
         again = store.child(f"noise/{number}")
@@ -310,7 +294,7 @@ def dispatch(
     pending: Sequence[Unit],
     completed: dict[str, Shard],
     damaged: dict[str, str],
-    pool: Pool | None,
+    pool: Pool,
 ) -> Outcome:
     """Gives the pending units to the engines, and waits until everything that can be done is on disk."""
     total = index.num_prompts * config.trials * len(checkpoints)
@@ -331,8 +315,7 @@ def dispatch(
         journal.say("plan", prompts=total, pending=to_do, units=len(pending))
         try:
             if pending:
-                with contextlib.nullcontext(pool) if pool is not None else contextlib.closing(open_pool(config)) as engines:
-                    engines.run(scheduler, specs, journal, interrupts)
+                pool.run(scheduler, specs, journal, interrupts)
         finally:
             for name in overlapped(journal.shards.values()):
                 journal.drop(name)

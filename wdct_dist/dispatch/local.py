@@ -34,6 +34,9 @@ class LocalPool:
     def rest(self) -> None:
         """There is nothing to be noticed."""
 
+    def end(self) -> None:
+        self.close()
+
     def close(self) -> None:
         worker, self._worker = self._worker, None
         if worker is not None:

@@ -27,6 +27,9 @@ class Pool(Protocol):
     def rest(self) -> None:
         """To be called every few seconds while nothing is to be done, so that a loss of the cluster is noticed."""
 
+    def end(self) -> None:
+        """Has what takes long end beside what else there is to do; `close` waits for it. Nothing more is run."""
+
     def close(self) -> None:
         """Ends the engines, and a Ray that was started for them."""
 

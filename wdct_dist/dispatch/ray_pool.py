@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 
 import ray
@@ -35,6 +36,7 @@ class RayPool:
         self._size: PoolSize | None = None
         self._engines: dict[int, Hosted] = {}
         """By place."""
+        self._ending: threading.Thread | None = None
 
     def begin(self) -> None:
         if self._connection is None:
@@ -77,7 +79,16 @@ class RayPool:
             self._engines.clear()
             self._leave()
 
+    def end(self) -> None:
+        self._ending = threading.Thread(target=self._end, name="pool-end")
+        self._ending.start()
+
     def close(self) -> None:
+        if self._ending is not None:
+            self._ending.join()
+        self._end()
+
+    def _end(self) -> None:
         try:
             end_engines(self._engines)
         finally:
