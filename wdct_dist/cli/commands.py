@@ -30,8 +30,9 @@ def evaluate(options: Namespace) -> int:
 
     config = load_config(options.config, options.overrides)
 
-    from wdct_dist.pipeline import report_run, rounds
+    from wdct_dist.pipeline import rounds
     from wdct_dist.report.html import what_html_lacks
+    from wdct_dist.reporting import report_run
 
     missing = what_html_lacks() if config.report.html else None
     if missing is not None:
@@ -47,8 +48,8 @@ def evaluate(options: Namespace) -> int:
 
 def score(options: Namespace) -> int:
     from wdct_dist.metrics.parsed import ReplyTally
-    from wdct_dist.pipeline import rewrite_html, score_run
     from wdct_dist.report.unparsed import unparsed_text
+    from wdct_dist.reporting import rewrite_html, score_run
     from wdct_dist.tables.run_dir import existing_run
 
     for uri in options.runs:
@@ -62,7 +63,7 @@ def score(options: Namespace) -> int:
 
 
 def report(options: Namespace) -> int:
-    from wdct_dist.pipeline import findings, report_across, report_run, write_html
+    from wdct_dist.reporting import findings, report_across, report_run, write_html
     from wdct_dist.tables.run_dir import existing_run
 
     stores = [existing_run(uri) for uri in options.runs]
@@ -76,7 +77,7 @@ def report(options: Namespace) -> int:
 
 
 def export(options: Namespace) -> int:
-    from wdct_dist.pipeline import export_run
+    from wdct_dist.reporting import export_run
     from wdct_dist.tables.run_dir import existing_run
 
     written = export_run(existing_run(options.run), Path(options.folder), options.format)

@@ -12,8 +12,8 @@ import polars as pl
 import pytest
 
 from wdct_dist.cli.main import main
-from wdct_dist.pipeline import rewrite_html
 from wdct_dist.report.warnings import warnings
+from wdct_dist.reporting import rewrite_html
 from wdct_dist.tables.run_dir import read_config
 from wdct_dist.tables.storage import Store
 
