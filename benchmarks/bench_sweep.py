@@ -64,8 +64,8 @@ HARNESS_SETTINGS = (
     "pretrained={directory},dtype={dtype},max_model_len=1024,enable_prefix_caching=True,enforce_eager=True,gpu_memory_utilization=0.5"
 )
 HARNESS_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "2"}
-"""As the bare engine has it: in its own process and without a compiler it starts soonest. Without these two the harness asks for nine
-tenths of the memory, which vLLM refuses on a machine where less is free."""
+"""In its own process and without a compiler it starts soonest, as the bare engine does. vLLM would reserve 0.92 of the memory, and does not
+start where less is free."""
 
 
 def bare(run: Path, directory: Path) -> None:
