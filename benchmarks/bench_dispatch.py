@@ -168,11 +168,6 @@ ROWS_FIGURES = {
     "units_per_s": ("units a second while dispatching", "/s"),
     "driver_peak_mib": ("peak memory of the driver", "MiB"),
 }
-SIMULATED = {
-    "to_work_bound": "time / (work / speed of all engines)",
-    "to_start_bound": "time / the bound that counts the first start",
-    "driver_ms_a_unit": "the scheduler's time a unit, in ms",
-}
 
 
 def figures_of(found: dict[str, list[dict[str, Any]]]) -> list[Figure]:
@@ -187,7 +182,7 @@ def figures_of(found: dict[str, list[dict[str, Any]]]) -> list[Figure]:
             lines += [figure(f"{where}: {what}", [one[name] for one in runs], unit) for name, (what, unit) in named.items()]
     if found["simulation"]:
         where = f"simulation, {found['simulation'][0]['engines']:,} engines, {found['simulation'][0]['checkpoints']} checkpoints"
-        lines += [figure(f"{where}: {what}", [one[name] for one in found["simulation"]]) for name, what in SIMULATED.items()]
+        lines += [figure(f"{where}: {what}", [one[name] for one in found["simulation"]]) for name, what in simulate.FIGURES.items()]
     return lines
 
 

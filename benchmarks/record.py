@@ -3,7 +3,8 @@
     options = record.arguments(parser)                  adds --json and parses
     record.write(options, "inference", figures, raw)    writes results/inference-2x-xeon-2026-11-27.json and .md, where --json was given
 
-The JSON holds all of it; the Markdown is made from the JSON alone (`python benchmarks/record.py FILE.json …` makes it again).
+The JSON holds all of it; the Markdown is made from the JSON alone. results/README.md lists what is there. `python benchmarks/record.py` makes
+all Markdown of results/ again.
 """
 
 from __future__ import annotations
@@ -88,7 +89,9 @@ def write(options: argparse.Namespace, theme: str, figures: Sequence[Figure], ra
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(_plain(record), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(markdown(json.loads(path.read_text(encoding="utf-8"))), encoding="utf-8")
+    write_table(path)
+    if path.parent.resolve() == RESULTS.resolve():
+        write_index(RESULTS)
     print(f"written: {path.with_suffix('')}.json, .md")
     return path
 
@@ -160,7 +163,24 @@ def _plain(value: Any) -> Any:
     return without_place(value) if isinstance(value, str) else value
 
 
+def write_table(path: Path) -> None:
+    """Writes the table of a record beside it."""
+    path.with_suffix(".md").write_text(markdown(json.loads(path.read_text(encoding="utf-8"))), encoding="utf-8")
+
+
+def write_index(folder: Path) -> None:
+    """Writes README.md of a folder of records: each with its date, hardware and command, the newest of a theme first."""
+    lines = ["# Results", "", "| theme | date | hardware | command |", "| --- | --- | --- | --- |"]
+    records = [(json.loads(path.read_text(encoding="utf-8")), path) for path in folder.glob("*.json")]
+    for record, path in sorted(records, key=lambda one: one[0]["date"], reverse=True):
+        machine = record["hardware"]
+        where = ", ".join([*machine["gpus"], f"{machine['cpus']} cores of {machine['processor']}"])
+        name = f"[{record['theme']}]({path.with_suffix('.md').name}) ([JSON]({path.name}))"
+        lines.append(f"| {name} | {record['date'][:10]} | {where} | `{' '.join(record['command'][1:])}` |")
+    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        file = Path(name)
-        file.with_suffix(".md").write_text(markdown(json.loads(file.read_text(encoding="utf-8"))), encoding="utf-8")
+    for file in RESULTS.glob("*.json"):
+        write_table(file)
+    write_index(RESULTS)

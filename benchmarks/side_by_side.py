@@ -11,7 +11,6 @@ import json
 import math
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -287,8 +286,3 @@ def log_odds_of(responses: Iterable[Response]) -> dict[str, float]:
         assert response.option_logprobs is not None, response.error
         found[response.prompt_id] = response.option_logprobs[0] - response.option_logprobs[1]
     return found
-
-
-def summary(what: str, values: Sequence[float]) -> str:
-    """The last line of a comparison: `what: median, from, to`."""
-    return f"{what}: median {statistics.median(values):.3f}, from {min(values):.3f} to {max(values):.3f}, {len(values)} pairs"
