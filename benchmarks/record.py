@@ -3,7 +3,7 @@
     options = record.arguments(parser)                  adds --json and parses
     record.write(options, "inference", figures, raw)    writes results/inference-2x-xeon-2026-11-27.json and .md, where --json was given
 
-The JSON holds all of it; the Markdown is made from the JSON alone. results/README.md lists what is there. `python benchmarks/record.py` makes
+The JSON holds all of it; the Markdown is made from the JSON alone. results/README.md lists what there is. `record.py` by itself makes
 all Markdown of results/ again.
 """
 
