@@ -1,7 +1,8 @@
 """The inference core: `wdct evaluate` against what people would use instead, against the engine alone, and against the machine.
 
     .venv/bin/python benchmarks/bench_inference.py [--asked direct rotations cot] [--against bare bare-shared generate lm-eval ray-data]
-        [--items 100] [--cot-items 25] [--repeats 5] [--dtype bfloat16] [--data wdct] [--lm-eval PYTHON] [--ray-data PYTHON] [--json]
+        [--items 100] [--cot-items 25] [--repeats 5] [--repeats-of NAME=N …] [--dtype bfloat16] [--data wdct] [--lm-eval PYTHON]
+        [--ray-data PYTHON] [--json]
 
 Asked: `direct`, every question in one order of its options, one prefill; `rotations`, in every order; `cot`, the model reasons first (at
 most 64 tokens), in one order. Against:
@@ -37,8 +38,8 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from harness import decisions_agree, harness
-from record import Figure, arguments, figure, write
+from harness import CPU, decisions_agree, harness
+from record import Figure, arguments, figure, gpus, write
 from roofline import Asked, measure, read_shape
 from side_by_side import (
     SMALL_MODEL,
@@ -183,6 +184,7 @@ def ray_data(run: Path, python: Path) -> dict[str, Any]:
         given.write_text(json.dumps({"model": str(directory), "engine": engine, "cpus": os.cpu_count(), "requests": requests}))
         began = time.perf_counter()
         environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_LOGGING_LEVEL": "ERROR", "RAY_USAGE_STATS_ENABLED": "0"}
+        environment |= {} if gpus() else CPU
         done = subprocess.run([str(python), str(RAY_DATA), str(given), str(taken)], capture_output=True, text=True, env=environment)
         command_s = time.perf_counter() - began
         assert done.returncode == 0, done.stderr[-2000:]
@@ -213,7 +215,7 @@ def directory_of(run: Path) -> Path:
     return Path(read_provenance(Store(str(run)))["checkpoints"][0]["directory"])
 
 
-def round_of(asked: str, run: Path, options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
+def round_of(asked: str, run: Path, against: Sequence[str], options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """One round: ours, then each of the others, over the same prompts."""
     sample = scratch / f"{asked}.jsonl"
     write_sample(sample, options.data, options.cot_items if asked == "cot" else options.items)
@@ -223,7 +225,7 @@ def round_of(asked: str, run: Path, options: argparse.Namespace, scratch: Path) 
         "wdct": {**asdict(ours), "prompts_per_s": ours.prompts_per_s, "tokens_per_s": ours.tokens_per_s},
     }
     found["roofline"] = roofline(run, ours, options)
-    for name in options.against:
+    for name in against:
         if name == "lm-eval":
             theirs = lm_eval(run, options.lm_eval, options.dtype, scratch)
         else:
@@ -285,7 +287,7 @@ def figures_of(asked: str, rounds: Sequence[dict[str, Any]], against: Sequence[s
         figure(f"{asked}: least time of the roofline / time", [one["roofline"]["of_roofline"] for one in rounds]),
     ]
     for name in against:
-        theirs = [one[name] for one in rounds]
+        theirs = [one[name] for one in rounds if name in one]
         target = TARGETS.get((asked, name))
         meant = "" if target is None else f"≥ {target:g}"
         lines.append(figure(f"{asked}: wdct / {name}, prompts a second", [one["ratio"] for one in theirs], target=meant))
@@ -306,6 +308,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100, help="each gives two prompts in one order, four in both")
     parser.add_argument("--cot-items", type=int, default=25, help="the same where the model reasons")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats-of", nargs="+", default=[], metavar="NAME=N", help="fewer rounds for some of the others: lm-eval=2")
     parser.add_argument("--dtype", choices=list(CLEAR), default="bfloat16")
     parser.add_argument("--lm-eval", type=Path, help="a Python that has lm_eval and vLLM")
     parser.add_argument("--ray-data", type=Path, help="a Python that has ray[data], pandas and vLLM")
@@ -331,12 +334,14 @@ def main() -> None:
     if missing := set(options.against) - set(there):
         sys.exit(f"{', '.join(sorted(missing))}: name a Python that has it, with --{min(missing)}")
     options.machine = None
+    fewer = dict(one.split("=") for one in options.repeats_of)
     rounds: dict[str, list[dict[str, Any]]] = {asked: [] for asked in options.asked}
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         for number in range(options.repeats):
             for asked in options.asked:
-                rounds[asked].append(round_of(asked, scratch / f"{asked}{number}", options, scratch))
+                against = [name for name in options.against if number < int(fewer.get(name, options.repeats))]
+                rounds[asked].append(round_of(asked, scratch / f"{asked}{number}", against, options, scratch))
     machine, options.machine = options.machine, None
     figures = [figure("matrix rate of the machine", machine["matrix_flops_per_s"] / 1e12, "TFLOP/s")]
     figures.append(figure("memory bandwidth, read and written", machine["bytes_per_s"] / 1e9, "GB/s"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+from record import gpus
 from side_by_side import answers_of, prompts_of
 
 from wdct_dist.tables.run_dir import read_config
@@ -42,6 +43,9 @@ SETTINGS = (
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "2"}
 """In its own process and without a compiler it starts soonest, as the bare engine does. vLLM would reserve 0.92 of the memory, and does not
 start where less is free."""
+
+CPU = {"VLLM_TARGET_DEVICE": "cpu"}
+"""vLLM knows its CPU build by the version of the distribution `vllm`, which an entry made for lm-evaluation-harness need not have."""
 
 TIMED = Path(__file__).parent / "others" / "lm_eval_timed.py"
 
@@ -81,7 +85,7 @@ def harness(python: Path, run: Path, directory: Path, dtype: str, scratch: Path)
     command += ["--tasks", "words_and_deeds", "--include_path", str(out), "--apply_chat_template"]
     command += ["--batch_size", "auto", "--log_samples", "--output_path", str(out / "found")]
     began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ENVIRONMENT)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ENVIRONMENT | ({} if gpus() else CPU))
     command_s = time.perf_counter() - began
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr[-2000:]}"
     [samples] = out.rglob("samples_*.jsonl")

@@ -129,7 +129,7 @@ def short(value: float) -> str:
     """A number with three digits that count, and all of its whole ones."""
     if value == 0 or 0.001 <= abs(value) < 1000:
         return f"{value:.3g}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2e}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2g}"
 
 
 def slug(machine: dict[str, Any]) -> str:
