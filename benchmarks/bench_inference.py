@@ -219,7 +219,7 @@ def round_of(asked: str, run: Path, against: Sequence[str], options: argparse.Na
     """One round: ours, then each of the others, over the same prompts."""
     sample = scratch / f"{asked}.jsonl"
     write_sample(sample, options.data, options.cot_items if asked == "cot" else options.items)
-    ours = evaluate(run, CONFIG.format(sample=sample, model=SMALL_MODEL, dtype=options.dtype, **ASKED[asked]))
+    ours = evaluate(run, CONFIG.format(sample=sample, model=options.model, dtype=options.dtype, **ASKED[asked]))
     found: dict[str, Any] = {
         "asked": asked,
         "wdct": {**asdict(ours), "prompts_per_s": ours.prompts_per_s, "tokens_per_s": ours.tokens_per_s},
@@ -305,6 +305,7 @@ def main() -> None:
     parser.add_argument("--asked", nargs="+", choices=list(ASKED), default=list(ASKED))
     parser.add_argument("--against", nargs="+", choices=AGAINST, help="default: all that are there")
     parser.add_argument("--data", default="wdct")
+    parser.add_argument("--model", default=SMALL_MODEL, help="an entry of `checkpoints`")
     parser.add_argument("--items", type=int, default=100, help="each gives two prompts in one order, four in both")
     parser.add_argument("--cot-items", type=int, default=25, help="the same where the model reasons")
     parser.add_argument("--repeats", type=int, default=5)

@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--cold", type=int, default=1, help="cold commands")
     parser.add_argument("--items", type=int, default=4)
     parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--model", default=SMALL_MODEL)
+    parser.add_argument("--model", default=SMALL_MODEL, help="an entry of `checkpoints`")
     parser.add_argument("--watch", nargs="*", default=[], metavar="MODULE:FUNCTION", help="further functions whose seconds are said")
     options = arguments(parser)
     found: dict[str, list[dict[str, Any]]] = {"cold": [], "warm": []}
