@@ -60,10 +60,14 @@ class Checkpoint:
     """What an adapter is merged into."""
     files_bytes: int = 0
     """What it takes on a node's disk, where it is brought or made there."""
+    adapter_rank: int = 0
+    """Of an adapter that an engine of its base could apply without merging, its rank."""
+    merged_because: str | None = None
+    """Why an adapter has to be merged, whatever the engine."""
 
     def to_json(self) -> dict[str, str | int | bool | None]:
-        """For the run's provenance: all fields as JSON values (but `origin`, which `source` names; of the base its digest), and what the
-        digest vouches for."""
+        """For the run's provenance: all fields as JSON values (but `origin`, which `source` names, and how an adapter may be applied, which
+        each shard says; of the base its digest), and what the digest vouches for."""
         return {
             "checkpoint_id": self.checkpoint_id,
             "digest": self.digest,
