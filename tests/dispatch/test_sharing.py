@@ -13,8 +13,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from wdct_dist import pipeline
 from wdct_dist.checkpoints.sources import scripted_checkpoint
 from wdct_dist.checkpoints.types import Checkpoint
+from wdct_dist.config.load import load_config
 from wdct_dist.config.schema import Adapters, Config, DispatchConfig, EngineConfig, EngineKind, Reuse
 from wdct_dist.dispatch.costs import Costs, Profile
 from wdct_dist.dispatch.journal import Journal
@@ -125,7 +127,7 @@ def test_adapters_of_one_base_share_where_it_pays_and_never_with_the_base_or_wit
         assert not costs.shares("x1", "y1")
 
 
-def test_each_adapter_that_is_merged_is_said_with_the_reason(journal: Journal, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_adapter_that_is_merged_is_said_with_the_reason(capfd: pytest.CaptureFixture[str], journal: Journal) -> None:
     specs, costs = specs_of(Adapters.auto), Costs(can_swap=True)
     share_adapters(specs, costs, journal, on_gpu=True)
     sharing = specs["x1"].sharing
@@ -133,7 +135,7 @@ def test_each_adapter_that_is_merged_is_said_with_the_reason(journal: Journal, t
     merge_instead(sharers(sharing, specs), "sharing an engine failed: no room", specs, costs, journal)
     assert not costs.shares("x1")
     assert specs["x2"].sharing is None
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert "adapters merged: checkpoints ['x3'], reason it adapts the output layer" in said
     assert "adapters merged: checkpoints ['y1'], reason it is the only one of its base" in said
     assert "adapters merged: checkpoints ['x1', 'x2'], reason sharing an engine failed: no room" in said
@@ -148,15 +150,13 @@ def test_no_adapter_shares_where_no_engine_lives_on_or_has_weights(reuse: Reuse,
 
 CONFIG = """
 run_dir: {run}
-data: {{limit: 6}}
+data: {{limit: 4}}
 checkpoints: [{checkpoints}]
 engine: {{kind: vllm, dtype: float32, max_model_len: 1024, cpu_cache_gib: 0.1, adapters: {adapters}}}
 report: {{html: false}}
 dispatch: {{shard_size: 8, executor: {executor}}}
 metrics: {{bootstrap_resamples: 10}}
 """
-
-Evaluate = Callable[..., "Ended"]
 
 
 class Ended:
@@ -172,24 +172,28 @@ class Ended:
             facts = json.loads(pa.ipc.open_file(str(path)).schema.metadata[b"wdct.facts"])
             self.applied.setdefault(facts["unit"]["checkpoint_id"], set()).add(facts.get("adapters"))
 
-    def loads(self) -> list[tuple[str, str]]:
-        loads = ("engine started", "engine swapped", "swap failed", "start failed")
-        return [(event["event"], event["checkpoint"]) for event in self.events if event["event"] in loads]
+
+Evaluate = Callable[..., Ended]
 
 
 @pytest.fixture
-def evaluate(adapter_family: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
+def evaluate(
+    adapter_family: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Evaluate:
     pytest.importorskip("vllm", reason="vLLM is not installed")
     monkeypatch.setenv("WDCT_CACHE", str(tmp_path / "cache"))
+    base = adapter_family["base"]
+    entries = [f"{{id: {name}, path: '{path}', base: '{base}'}}" for name, path in adapter_family.items() if name != "base"]
 
-    def evaluated(names: list[str], *, adapters: str, executor: str) -> Ended:
-        base = adapter_family["base"]
-        entries = [f"{{id: {name}, path: '{adapter_family[name]}'" + ("}" if name == "base" else f", base: '{base}'}}") for name in names]
+    def evaluated(adapters: str, executor: str) -> Ended:
         run = tmp_path / f"{adapters}-{executor}"
-        config = run.with_suffix(".yaml")
-        config.write_text(CONFIG.format(run=run, checkpoints=", ".join(entries), adapters=adapters, executor=executor))
-        command = [sys.executable, "-m", "wdct_dist", "evaluate", str(config)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        path = run.with_suffix(".yaml")
+        checkpoints = ", ".join([*entries, f"{{id: base, path: '{base}'}}"])
+        path.write_text(CONFIG.format(run=run, checkpoints=checkpoints, adapters=adapters, executor=executor))
+        if executor == "local":  # in this process, which has vLLM
+            assert pipeline.evaluate(load_config(path)).exit_code == 0
+            return Ended(run, capfd.readouterr().err)
+        done = subprocess.run([sys.executable, "-m", "wdct_dist", "evaluate", str(path)], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return Ended(run, done.stderr)
 
@@ -197,25 +201,29 @@ def evaluate(adapter_family: dict[str, Path], tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_rows_of_adapters_that_share_an_engine_are_those_of_merged_ones_each_under_its_own_digest(evaluate: Evaluate) -> None:
-    """On a real Ray; vLLM does not load `odd`, which is then merged, as `whole` is from the begin. The base has another engine."""
-    merged = evaluate(["base", "four", "sixteen", "odd", "whole"], adapters="auto", executor="local")
-    shared = evaluate(["base", "four", "sixteen", "odd", "whole"], adapters="share", executor="ray")
+    """vLLM does not load `odd`, which is then merged, as `whole` is from the begin. The base has another engine."""
+    merged = evaluate("auto", "local")
     assert merged.applied == {"base": {None}, **{name: {"merged"} for name in ("four", "sixteen", "odd", "whole")}}
-    assert shared.applied == {"base": {None}, "four": {"shared"}, "sixteen": {"shared"}, "odd": {"merged"}, "whole": {"merged"}}
     assert "reason without a GPU that is faster" in merged.stderr
-    assert "adapters merged: checkpoints ['whole'], reason it replaces whole tensors (modules_to_save)" in shared.stderr
-    assert "swap failed: engine 0, checkpoint odd, reason the adapter was not loaded" in shared.stderr
-    assert "adapters merged: checkpoints ['odd'], reason sharing an engine failed: the adapter was not loaded" in shared.stderr
-    keys = ["checkpoint_id", "checkpoint_digest", "prompt_id", "rendered_digest", "error"]
-    assert shared.answers.select(keys).equals(merged.answers.select(keys))
-    assert shared.answers["error"].null_count() == shared.answers.height
-    explode = [run.answers["option_logprobs"].explode() for run in (shared, merged)]
-    assert (explode[0] - explode[1]).abs().max() < TOLERANCE  # type: ignore[operator]
-    first = shared.answers.group_by("checkpoint_id").agg(pl.col("option_logprobs").first())
-    assert len({tuple(row) for row in first["option_logprobs"]}) == 5
-    taken = {event["checkpoint"]: event for event in shared.events if event["event"] == "engine swapped"}
-    assert [(taken[name]["canary"], taken[name]["canary_num_tensors"]) for name in ("four", "sixteen")] == [
-        ("passed", 12),
-        ("passed", 28),
-    ]
+    for executor in ("local", "ray"):
+        shared = evaluate("share", executor)
+        assert shared.applied == {"base": {None}, "four": {"shared"}, "sixteen": {"shared"}, "odd": {"merged"}, "whole": {"merged"}}
+        assert "adapters merged: checkpoints ['whole'], reason it replaces whole tensors (modules_to_save)" in shared.stderr
+        assert "swap failed: engine 0, checkpoint odd, reason the adapter was not loaded" in shared.stderr
+        assert "adapters merged: checkpoints ['odd'], reason sharing an engine failed: the adapter was not loaded" in shared.stderr
+        keys = ["checkpoint_id", "checkpoint_digest", "prompt_id", "rendered_digest", "error"]
+        assert shared.answers.select(keys).equals(merged.answers.select(keys))
+        assert shared.answers["error"].null_count() == shared.answers.height
+        exploded = [run.answers["option_logprobs"].explode().to_list() for run in (shared, merged)]
+        assert max(abs(one - other) for one, other in zip(*exploded, strict=True)) < TOLERANCE
+        first = shared.answers.group_by("checkpoint_id").agg(pl.col("option_logprobs").first())
+        assert len({tuple(row) for row in first["option_logprobs"]}) == 5
+        taken = {event["checkpoint"]: event for event in shared.events if event["event"] == "engine swapped"}
+        assert [(taken[name]["canary"], taken[name]["canary_num_tensors"]) for name in ("four", "sixteen")] == [
+            ("passed", 12),
+            ("passed", 28),
+        ]
+        starts = [event["checkpoint"] for event in shared.events if event["event"] == "engine started"]
+        assert len(starts) == 2, "one for those that share, one for the others"

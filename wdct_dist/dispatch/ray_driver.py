@@ -282,6 +282,8 @@ class RayDriver:
             self._journal.say("start failed", engine=place, checkpoint=engine.checkpoint_id, reason=reason(error))
         names = [engine.checkpoint_id] if engine.is_live else sharers(sharing, self._specs)
         merge_instead(names, f"sharing an engine failed: {reason(error)}", self._specs, self._scheduler.costs, self._journal)
+        if units := [unit.shard_name for unit in self._scheduler.in_flight(place)]:
+            self._journal.say("engine lost", engine=place, reason="it is replaced", in_flight=units)
         self._scheduler.withdraw(place)
         self._discard(place)
 
