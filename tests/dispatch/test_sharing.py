@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -77,10 +78,15 @@ def test_units_of_several_adapters_that_die_with_their_engine_are_all_done_again
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Journal:
+def said() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def journal(tmp_path: Path, said: io.StringIO) -> Journal:
     store = Store(str(tmp_path / "run"))
     store.make_root()
-    return Journal(store, {}, Progress(0, 0))
+    return Journal(store, {}, Progress(0, 0, stream=said))
 
 
 def adapter(name: str, base: str, rank: int = 8, because: str | None = None) -> Checkpoint:
@@ -127,7 +133,7 @@ def test_adapters_of_one_base_share_where_it_pays_and_never_with_the_base_or_wit
         assert not costs.shares("x1", "y1")
 
 
-def test_each_adapter_that_is_merged_is_said_with_the_reason(capfd: pytest.CaptureFixture[str], journal: Journal) -> None:
+def test_each_adapter_that_is_merged_is_said_with_the_reason(journal: Journal, said: io.StringIO) -> None:
     specs, costs = specs_of(Adapters.auto), Costs(can_swap=True)
     share_adapters(specs, costs, journal, on_gpu=True)
     sharing = specs["x1"].sharing
@@ -135,10 +141,9 @@ def test_each_adapter_that_is_merged_is_said_with_the_reason(capfd: pytest.Captu
     merge_instead(sharers(sharing, specs), "sharing an engine failed: no room", specs, costs, journal)
     assert not costs.shares("x1")
     assert specs["x2"].sharing is None
-    said = capfd.readouterr().err
-    assert "adapters merged: checkpoints ['x3'], reason it adapts the output layer" in said
-    assert "adapters merged: checkpoints ['y1'], reason it is the only one of its base" in said
-    assert "adapters merged: checkpoints ['x1', 'x2'], reason sharing an engine failed: no room" in said
+    assert "adapters merged: checkpoints ['x3'], reason it adapts the output layer" in said.getvalue()
+    assert "adapters merged: checkpoints ['y1'], reason it is the only one of its base" in said.getvalue()
+    assert "adapters merged: checkpoints ['x1', 'x2'], reason sharing an engine failed: no room" in said.getvalue()
 
 
 @pytest.mark.parametrize(("reuse", "kind"), [(Reuse.restart, EngineKind.vllm), (Reuse.swap, EngineKind.scripted)])
@@ -162,8 +167,7 @@ metrics: {{bootstrap_resamples: 10}}
 class Ended:
     """A run that has ended, and what it left."""
 
-    def __init__(self, folder: Path, stderr: str) -> None:
-        self.stderr = stderr
+    def __init__(self, folder: Path) -> None:
         self.events: list[dict[str, Any]] = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
         self.answers = pl.scan_ipc(str(folder / "answers" / "*.arrow")).collect().sort("checkpoint_id", "prompt_id")
         self.applied: dict[str, set[str | None]] = {}
@@ -172,14 +176,17 @@ class Ended:
             facts = json.loads(pa.ipc.open_file(str(path)).schema.metadata[b"wdct.facts"])
             self.applied.setdefault(facts["unit"]["checkpoint_id"], set()).add(facts.get("adapters"))
 
+    def reasons(self, event: str) -> dict[str, str]:
+        """By checkpoint, of all events of that kind."""
+        found = [one for one in self.events if one["event"] == event]
+        return {name: one["reason"] for one in found for name in one.get("checkpoints", [one.get("checkpoint")])}
+
 
 Evaluate = Callable[..., Ended]
 
 
 @pytest.fixture
-def evaluate(
-    adapter_family: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Evaluate:
+def evaluate(adapter_family: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
     pytest.importorskip("vllm", reason="vLLM is not installed")
     monkeypatch.setenv("WDCT_CACHE", str(tmp_path / "cache"))
     base = adapter_family["base"]
@@ -192,10 +199,10 @@ def evaluate(
         path.write_text(CONFIG.format(run=run, checkpoints=checkpoints, adapters=adapters, executor=executor))
         if executor == "local":  # in this process, which has vLLM
             assert pipeline.evaluate(load_config(path)).exit_code == 0
-            return Ended(run, capfd.readouterr().err)
+            return Ended(run)
         done = subprocess.run([sys.executable, "-m", "wdct_dist", "evaluate", str(path)], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-        return Ended(run, done.stderr)
+        return Ended(run)
 
     return evaluated
 
@@ -206,13 +213,14 @@ def test_rows_of_adapters_that_share_an_engine_are_those_of_merged_ones_each_und
     """vLLM does not load `odd`, which is then merged, as `whole` is from the begin. The base has another engine."""
     merged = evaluate("auto", "local")
     assert merged.applied == {"base": {None}, **{name: {"merged"} for name in ("four", "sixteen", "odd", "whole")}}
-    assert "reason without a GPU that is faster" in merged.stderr
+    assert "without a GPU that is faster" in merged.reasons("adapters merged")["four"]
     for executor in ("local", "ray"):
         shared = evaluate("share", executor)
         assert shared.applied == {"base": {None}, "four": {"shared"}, "sixteen": {"shared"}, "odd": {"merged"}, "whole": {"merged"}}
-        assert "adapters merged: checkpoints ['whole'], reason it replaces whole tensors (modules_to_save)" in shared.stderr
-        assert "swap failed: engine 0, checkpoint odd, reason the adapter was not loaded" in shared.stderr
-        assert "adapters merged: checkpoints ['odd'], reason sharing an engine failed: the adapter was not loaded" in shared.stderr
+        because = shared.reasons("adapters merged")
+        assert because["whole"] == "it replaces whole tensors (modules_to_save)"
+        assert because["odd"] == f"sharing an engine failed: {shared.reasons('swap failed')['odd']}"
+        assert "the adapter was not loaded" in because["odd"]
         keys = ["checkpoint_id", "checkpoint_digest", "prompt_id", "rendered_digest", "error"]
         assert shared.answers.select(keys).equals(merged.answers.select(keys))
         assert shared.answers["error"].null_count() == shared.answers.height

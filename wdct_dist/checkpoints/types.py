@@ -66,8 +66,8 @@ class Checkpoint:
     """Why an adapter has to be merged, whatever the engine."""
 
     def to_json(self) -> dict[str, str | int | bool | None]:
-        """For the run's provenance: all fields as JSON values (but `origin`, which `source` names, and how an adapter may be applied, which
-        each shard says; of the base its digest), and what the digest vouches for."""
+        """For the run's provenance: all fields as JSON values (but `origin`, which `source` names; of the base its digest), and what the
+        digest vouches for."""
         return {
             "checkpoint_id": self.checkpoint_id,
             "digest": self.digest,
@@ -82,5 +82,7 @@ class Checkpoint:
             "kind": self.kind,
             "base": None if self.base is None else self.base.digest,
             "files_bytes": self.files_bytes,
+            "adapter_rank": self.adapter_rank,
+            "merged_because": self.merged_because,
             "digest_of": DIGEST_OF.get(self.kind, "weights, configuration, tokenizer and chat template"),
         }
