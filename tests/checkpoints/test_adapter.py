@@ -153,7 +153,7 @@ def test_it_is_described_before_it_is_merged_and_takes_turns_with_its_base(
     plain = describe(Source("base", str(base)), allow_pickle=False, trust_remote_code=False)
     assert not checkpoint.directory.exists()
     assert (checkpoint.kind, checkpoint.signature) == ("adapter", plain.signature)
-    assert checkpoint.source == f"{adapter} merged into {base}"
+    assert checkpoint.source == f"{adapter} over {base}"
     assert checkpoint.digest != plain.digest
     assert merged(checkpoint) == checkpoint.directory
     assert describe(Source("x", str(checkpoint.directory)), allow_pickle=False, trust_remote_code=False).signature == plain.signature

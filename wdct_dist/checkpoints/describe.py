@@ -119,7 +119,7 @@ def _describe_adapter(source: Source, directory: Path, allow_pickle: bool, trust
         checkpoint_id=source.checkpoint_id,
         digest=identity,
         directory=directory_of(identity, cache),
-        source=f"{source.location}{f'@{source.revision}' if source.revision else ''} merged into {base.source}",
+        source=f"{source.location}{f'@{source.revision}' if source.revision else ''} over {base.source}",
         has_chat_template=has_chat_template(directory) if has_own_tokenizer(directory) else base.has_chat_template,
         kind="adapter",
         origin=source,

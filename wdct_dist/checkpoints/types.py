@@ -28,7 +28,7 @@ class Source:
     revision: str | None = None
     """Branch, tag or commit of a hub id; None is the hub's main branch."""
     base: Source | None = None
-    """Of an adapter, the model that it is merged into; None: the one that it states itself."""
+    """Of an adapter, the model that it changes; None: the one that it states itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Checkpoint:
     directory: Path
     """What an engine loads: safetensors, config.json and tokenizer."""
     source: str
-    """What the configuration named, with `@revision` where it has one; of an adapter also what it is merged into."""
+    """What the configuration named, with `@revision` where it has one; of an adapter also its base."""
     architecture: str
     """Class name of the model, for example `LlamaForCausalLM`; `scripted` where there is no model."""
     signature: str
@@ -57,7 +57,7 @@ class Checkpoint:
     origin: Source | None = None
     """From which another node brings or makes the same; None where there is nothing to bring."""
     base: Checkpoint | None = None
-    """What an adapter is merged into."""
+    """Of an adapter, the model that it changes."""
     files_bytes: int = 0
     """What it takes on a node's disk, where it is brought or made there."""
     adapter_rank: int = 0

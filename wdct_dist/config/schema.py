@@ -357,7 +357,7 @@ class Config:
     or {id: NAME, path: …}.
     Many revisions of a hub id: {path: org/model, revisions: [a, b]}, or a range that includes its end:
     {path: org/model, revisions: {pattern: 'step{}', from: 1000, to: 143000, step: 1000}}.
-    LoRA adapters (PEFT) are merged into their base, which is {path: ADAPTER, base: …} or what the adapter states.
+    LoRA adapters (PEFT; see `engine.adapters`), whose base is {path: ADAPTER, base: …} or what the adapter states.
     While they are trained: {watch: outputs/run1} evaluates each that becomes complete there, until the file `done` appears there
     (another: `until: FILE`) or a signal comes.
     Behind an API: names of its models."""

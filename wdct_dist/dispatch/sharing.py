@@ -40,8 +40,7 @@ def share_adapters(specs: dict[str, WorkerSpec], costs: Costs, journal: Journal,
             specs[name] = replace(specs[name], sharing=sharing)
             costs.share(name, f"adapters of {base_digest}, rank {rank}")
     for because, names in merged.items():
-        if adapters[names[0]].config.engine.adapters is not Adapters.merge:
-            journal.say("adapters merged", checkpoints=names, reason=because)
+        journal.say("adapters merged", checkpoints=names, reason=because)
 
 
 def merge_instead(names: Iterable[str], why: str, specs: dict[str, WorkerSpec], costs: Costs, journal: Journal) -> None:
