@@ -116,7 +116,7 @@ def test_adapters_in_one_batch_answer_as_merged_ones_do(start, share, adapters, 
     assert any("not merged" in note for note in engine.facts.notes)
 
 
-def test_the_base_is_not_asked_where_adapters_share_it_and_no_adapter_before_it_is_taken(share, adapters, prompts):
+def test_neither_the_base_nor_an_adapter_that_was_not_taken_is_answered_for(share, adapters, prompts):
     engine = share()
     with pytest.raises(EngineError, match="does not answer for their base"):
         engine.answer(prompts, 0)
@@ -124,6 +124,11 @@ def test_the_base_is_not_asked_where_adapters_share_it_and_no_adapter_before_it_
         engine.swap(adapters["four"].base)
     with pytest.raises(EngineError, match="does not have the adapter"):
         engine.answer_as(adapters["four"].digest, prompts, 0)
+    engine.take(apart(adapters["four"]))
+    before = engine.answer_as(adapters["four"].digest, prompts, 0)
+    with pytest.raises(EngineError, match=r"the adapter was not loaded: .*lora_alpha"):
+        engine.take(apart(adapters["odd"]))
+    assert logprobs(engine.answer_as(adapters["four"].digest, prompts, 0)) == logprobs(before)
 
 
 def test_an_idle_adapter_makes_room_and_answers_as_before_when_it_is_taken_again(share, adapters, prompts):
@@ -189,12 +194,3 @@ def test_the_canary_finds_an_adapter_that_is_there_and_is_not_applied(share, ada
     monkeypatch.setattr(PunicaWrapperCPU, "add_lora_linear", lambda self, y, *rest, **more: y)
     with pytest.raises(EngineError, match="answered as one for the base: the adapter is not applied"):
         engine.take(apart(adapters["four"]))
-
-
-def test_an_adapter_that_does_not_load_leaves_the_others_as_they_were(share, adapters, prompts):
-    engine = share()
-    engine.take(apart(adapters["four"]))
-    before = engine.answer_as(adapters["four"].digest, prompts, 0)
-    with pytest.raises(EngineError, match=r"the adapter was not loaded: .*lora_alpha"):
-        engine.take(apart(adapters["odd"]))
-    assert logprobs(engine.answer_as(adapters["four"].digest, prompts, 0)) == logprobs(before)

@@ -16,6 +16,7 @@ arrival, so that several calls share its batches and it never drains between the
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import queue
 import tempfile
@@ -489,6 +490,8 @@ class VllmEngine:
         try:
             applied = vllm_adapters.add(llm, addition.request, addition.removed, addition.others, step)
         except Exception as error:  # what vLLM refuses to load has many names; the adapters that it has are as they were
+            with contextlib.suppress(Exception):
+                llm.llm_engine.remove_lora(addition.request.lora_int_id)
             if isinstance(error, EngineError):
                 addition.done.put(error)
             else:
