@@ -10,9 +10,9 @@ Everything here is derived: it needs no model, and can be done again whenever so
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wdct_dist.config.schema import Config
 from wdct_dist.errors import BadInput, RunDirError
@@ -126,10 +126,17 @@ def findings(store: Store) -> Findings:
     is_scored = store.exists(SUMMARY) and store.changed_ns(SUMMARY) >= store.changed_ns(manifest.NAME)
     summary = pl.DataFrame(read_table(store, SUMMARY)) if is_scored else score_run(store, config)
     differences, effects = (pl.DataFrame(read_table(store, name)) if store.exists(name) else None for name in (DIFFERENCES, EFFECTS))
-    said = dict.fromkeys(str(event["note"]) for event in read_events(store) if event["event"] == "engine note")
+    said = dict.fromkeys(note for event in read_events(store) if (note := _note_of(event)) is not None)
     unfinished = unfinished_text(store, config, record)
     notes = [*([] if unfinished is None else [unfinished]), *said]
     return Findings(Scores(summary, differences, effects), config, record, notes)
+
+
+def _note_of(event: Mapping[str, Any]) -> str | None:
+    """What an event says to those who read the figures."""
+    if event["event"] == "adapters merged":
+        return f"adapters merged into their base ({', '.join(event['checkpoints'])}): {event['reason']}"
+    return str(event["note"]) if event["event"] == "engine note" else None
 
 
 def export_run(store: Store, folder: Path, form: str) -> list[Path]:

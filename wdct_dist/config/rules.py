@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from wdct_dist.config.schema import Config, EndpointApi, EngineKind, Executor, PromptFormat, Protocol
+from wdct_dist.config.schema import Adapters, Config, EndpointApi, EngineKind, Executor, PromptFormat, Protocol, Reuse
 from wdct_dist.errors import ConfigError
 
 Rule = tuple[str, Callable[[Any], bool], str]
@@ -170,6 +170,11 @@ def check(config: Config) -> None:
         problems.append(
             f"dispatch.num_engines: {config.dispatch.num_engines} engines do not fit dispatch.executor: local, which has "
             "one; use dispatch.executor: ray."
+        )
+    if config.engine.adapters is Adapters.share and config.dispatch.reuse is Reuse.restart:
+        problems.append(
+            "engine.adapters: share came beside dispatch.reuse: restart, with which no engine takes a second adapter; use reuse: swap, "
+            "or adapters: merge."
         )
     if config.protocol is Protocol.paper and "paper" not in config.variants:
         problems.append(

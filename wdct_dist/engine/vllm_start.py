@@ -11,6 +11,8 @@ from typing import Any
 
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import EngineConfig
+from wdct_dist.engine import vllm_adapters
+from wdct_dist.engine.protocol import Sharing
 from wdct_dist.engine.vllm_failure import logged_to
 
 CPU_BLOCK_SIZE = 32
@@ -38,7 +40,9 @@ def uncollected() -> Iterator[None]:
 
 
 @uncollected()
-def build_llm(checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_size: int, error_log: Path) -> Any:
+def build_llm(
+    checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_size: int, error_log: Path, sharing: Sharing | None = None
+) -> Any:
     os.environ.update({"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"})
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
@@ -63,6 +67,8 @@ def build_llm(checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_size
         "worker_extension_cls": "wdct_dist.engine.vllm_worker.SwapWorker",
         "use_tqdm_on_load": False,
     }
+    if sharing is not None:
+        arguments |= vllm_adapters.arguments(sharing)
     # Prefix caching is left to vLLM, which has it on wherever the model can have it.
     if engine.max_model_len is not None:
         arguments["max_model_len"] = engine.max_model_len

@@ -1,4 +1,4 @@
-"""What vLLM's workers do for a swap: load other weights into the live model, and say whether it computes with them.
+"""What vLLM's workers do for a swap: load other weights into the live model, and say whether it computes with them, or with an adapter.
 
 vLLM mixes `SwapWorker` into its own worker class, in whatever process that runs; arguments and results are plain, so that they travel.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from wdct_dist.engine import vllm_canary
+from wdct_dist.engine import vllm_adapters, vllm_canary
 
 
 class SwapWorker:
@@ -33,6 +33,11 @@ class SwapWorker:
         model = self.get_model()  # type: ignore[attr-defined]
         found = vllm_canary.compare(model, vllm_canary.Files(Path(directory)), vllm_canary.Files(Path(previous)))
         return {"num_tensors": found.num_tensors, "num_told_apart": found.num_told_apart, "wrong": found.wrong}
+
+    def wdct_compare_adapter(self, directory: str, number: int) -> dict[str, Any]:
+        """Compares what is kept for an adapter with its files."""
+        manager = self.model_runner.lora_manager._adapter_manager  # type: ignore[attr-defined]
+        return vllm_adapters.compare(manager, Path(directory), number)
 
 
 def renew_output_layer(model: Any) -> None:
