@@ -1,7 +1,7 @@
 """A run in MLflow: the real client writes it to the real server, and reads it back.
 
 A server's requirements are too much for the common environment (165 MB; it starts in 8 s or more), so they live in one of their own, with
-this package's: `pip install -e . mlflow`. MLFLOW_PYTHON names its Python.
+this package's: `pip install -e . mlflow-skinny sqlalchemy alembic flask flask-cors`. MLFLOW_PYTHON names its Python.
 """
 
 from __future__ import annotations
