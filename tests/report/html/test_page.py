@@ -126,6 +126,8 @@ def test_how_it_was_run_is_said(page: Any, run: Path) -> None:
     assert re.search(r"prompts digest\s*[0-9a-f]{64}", page.text)
     assert "2503.07003" in page.text
     assert "Nothing went wrong on the way" in page.text
+    # engines, starts and swaps
+    assert ["none", "float64", "-", "1", "1", "3"] in page.rows
     spans = page.json("timeline-spec")["datasets"]
     # a scripted engine may load in less than the millisecond that events tell
     assert "evaluating" in {span["state"] for spans in spans.values() for span in spans}

@@ -20,6 +20,7 @@ from wdct_dist.config.schema import Config
 from wdct_dist.report.contents import headline
 from wdct_dist.report.differences import difference_table
 from wdct_dist.report.effects import effect_tables
+from wdct_dist.report.engines import engines_table
 from wdct_dist.report.facts import facts
 from wdct_dist.report.findings import Findings, Scores
 from wdct_dist.report.headline import consistency_table, domain_table, domains_of, position_table, trust_table
@@ -144,6 +145,7 @@ def _run(store: Store, config: Config, provenance: Mapping[str, Any]) -> dict[st
         "worked": worked,
         "throughput": throughput_table(standing, events),
         "incidents": incidents_table(events),
+        "engines": engines_table(events),
         "checkpoints": _checkpoints(provenance),
         "config": to_yaml(config),
         "provenance": provenance,
