@@ -60,6 +60,9 @@ def _plain_url(value: str) -> bool:
 OWN_FIELDS = frozenset({"model", "messages", "prompt", "n", "stream", "logprobs", "top_logprobs", "max_tokens", "max_completion_tokens"})
 """What `engine.endpoint.extra` may not set: it would change what is asked, or how it is read."""
 
+PROJECT = re.compile(r"([\w.-]+/)?[\w.-]+")
+"""A project of Weights & Biases."""
+
 RULES: tuple[Rule, ...] = (
     ("run_dir", lambda value: bool(value.strip()), "a path or a URI"),
     ("data.path", lambda value: bool(value.strip()), "a file, `bundled` or `wdct`"),
@@ -156,6 +159,13 @@ RULES: tuple[Rule, ...] = (
     ("report.min_label_mass", _share, "a share from 0 to 1"),
     ("report.min_parse_rate", _share, "a share from 0 to 1"),
     ("report.max_position_share", _share, "a share from 0 to 1"),
+    (
+        "tracking.mlflow",
+        lambda value: value is None or (bool(value.strip()) and "@" not in value.partition("://")[2].partition("/")[0]),
+        "an address such as http://localhost:5000, without user or password in it (MLFLOW_TRACKING_USERNAME and _PASSWORD have them)",
+    ),
+    ("tracking.experiment", lambda value: bool(value.strip()), "a name"),
+    ("tracking.wandb", lambda value: value is None or bool(PROJECT.fullmatch(value)), "a project, or entity/project, or null"),
 )
 
 

@@ -335,6 +335,16 @@ class ReportConfig:
 
 
 @dataclass
+class TrackingConfig:
+    mlflow: str | None = None
+    """Write the run to the MLflow at this address at the end of `wdct evaluate`, as `wdct track` does at any time."""
+    experiment: str = "wdct"
+    """Its experiment there."""
+    wandb: str | None = None
+    """Write it to this project of Weights & Biases: a name, or `entity/name`."""
+
+
+@dataclass
 class Config:
     run_dir: str = "runs/{name}"
     """Where the run lives: a path or a URI that pyarrow reads; `{name}` is the name of the configuration file."""
@@ -367,3 +377,4 @@ class Config:
     cache: CacheConfig = field(default_factory=CacheConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)

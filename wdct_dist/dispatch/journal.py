@@ -87,7 +87,8 @@ class Journal:
 
     def engine_started(self, engine: int, checkpoint_id: str, facts: EngineFacts, seconds: float) -> None:
         self._progress.begin()
-        self._add("engine started", engine=engine, checkpoint=checkpoint_id, seconds=round(seconds, 3))
+        said = {"hardware": facts.hardware, "dtype": facts.dtype, "vllm": facts.versions.get("vllm")}
+        self._add("engine started", engine=engine, checkpoint=checkpoint_id, seconds=round(seconds, 3), **said)
         for note in facts.notes:
             self._add("engine note", engine=engine, checkpoint=checkpoint_id, note=note)
 

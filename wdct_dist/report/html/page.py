@@ -20,6 +20,7 @@ from wdct_dist.config.schema import Config
 from wdct_dist.report.contents import headline
 from wdct_dist.report.differences import difference_table
 from wdct_dist.report.effects import effect_tables
+from wdct_dist.report.engines import engines_table
 from wdct_dist.report.facts import facts
 from wdct_dist.report.findings import Findings, Scores
 from wdct_dist.report.headline import consistency_table, domain_table, domains_of, position_table, trust_table
@@ -27,6 +28,7 @@ from wdct_dist.report.html import NAME, charts
 from wdct_dist.report.html.dots import DOTS_SEED, draw_dots
 from wdct_dist.report.html.figures import asked, figures
 from wdct_dist.report.html.item_sample import KINDS, SAMPLE_SEED, draw_sample
+from wdct_dist.report.incidents import incidents_table
 from wdct_dist.report.layout import Table
 from wdct_dist.report.rows import ALL, Row, families_as_one, rows_of
 from wdct_dist.report.standing import standings
@@ -142,6 +144,8 @@ def _run(store: Store, config: Config, provenance: Mapping[str, Any]) -> dict[st
         "timeline": charts.timeline(worked[-1]) if worked else None,
         "worked": worked,
         "throughput": throughput_table(standing, events),
+        "incidents": incidents_table(events),
+        "engines": engines_table(events),
         "checkpoints": _checkpoints(provenance),
         "config": to_yaml(config),
         "provenance": provenance,
