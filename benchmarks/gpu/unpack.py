@@ -37,14 +37,11 @@ def main() -> None:
                 archive.extractall(folder, filter="tar")
         elif file.name == "WDCT.csv":
             shutil.copy(file, to / file.name)
-        elif file.name.endswith(".gguf.00") and not (to / "model.gguf").exists():
-            pieces = sorted(packs.rglob("model.gguf.*"))
-            if len(pieces) < 2:
-                continue
-            with open(to / "model.part", "wb") as whole:
+        elif file.name.endswith(".gguf.00"):  # made anew each time: more of it may have come
+            pieces = sorted(packs.rglob("model.gguf.*"), key=lambda piece: piece.name)
+            with open(to / "model.gguf", "wb") as whole:
                 for piece in pieces:
                     whole.write(piece.read_bytes())
-            (to / "model.part").rename(to / "model.gguf")
         else:
             continue
         print(f"{file.name}: {time.perf_counter() - began:.1f} s", flush=True)
