@@ -48,6 +48,9 @@ def build_llm(
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     # spawned, not forked: this process has threads, and locks that they hold
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    # Triton multiplies float32 in TF32 unless told otherwise: attention in float32, and with `deterministic` every matrix product. Log-odds
+    # would be off by what float32 is chosen to avoid, and the canary of a swap would read rounded weights.
+    os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
     if engine.deterministic and has_batch_invariance():
         os.environ["VLLM_BATCH_INVARIANT"] = "1"
     from vllm.platforms import current_platform
