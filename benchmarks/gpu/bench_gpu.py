@@ -560,7 +560,7 @@ def lent(bench: Bench, name: str, directory: Path) -> Iterator[Lent]:
 
 
 def seven(bench: Bench) -> None:
-    from wdct_dist.config.schema import Orders, SamplingConfig
+    from wdct_dist.config.schema import Orders
 
     shape = bench.shape("7B")
     folder = room(bench)
@@ -578,7 +578,8 @@ def seven(bench: Bench) -> None:
         with bench.part("7B: swap", 15):
             swaps(bench, live, other, num_bytes)
         with bench.part("7B: cot", 40):
-            live.side_by_side("7B: cot", 1, variants=["cot"], orders=Orders.as_given, limit=100, sampling=SamplingConfig(max_new_tokens=64))
+            # the engine reads its sampling when it starts, so the reasoning's limit is the default one
+            live.side_by_side("7B: cot", 1, variants=["cot"], orders=Orders.as_given, limit=200)
 
 
 def release() -> None:

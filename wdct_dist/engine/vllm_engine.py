@@ -9,11 +9,8 @@ arrival, so that several calls share its batches and it never drains between the
     vllm_start.py     vLLM's arguments, its warm-up and its end
     vllm_request.py   a request in vLLM's words
     vllm_swap.py      another checkpoint in the live engine
-<<<<<<< HEAD
     vllm_adapters.py  several adapters beside its weights
-=======
     vllm_staged.py    its weights, on the way to a GPU
->>>>>>> gpu
     vllm_facts.py     what runs
     vllm_failure.py   why it failed
 """
