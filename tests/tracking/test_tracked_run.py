@@ -14,7 +14,7 @@ from wdct_dist.cli.main import main
 from wdct_dist.config.schema import Config
 from wdct_dist.reporting import findings
 from wdct_dist.tables.run_dir import existing_run
-from wdct_dist.tracking.tracked_run import Metric, metrics_of, params_of, tracked_run, without_passwords, write_files
+from wdct_dist.tracking.tracked_run import Metric, metrics_of, params_of, refusal, tracked_run, without_passwords, write_files
 
 
 def summary(*rows: tuple[str, str, str, str, str, float | None]) -> pl.DataFrame:
@@ -111,6 +111,14 @@ def test_a_tracker_that_is_not_installed_is_named_with_what_mends_it(
         pytest.skip("MLflow is installed here")
     assert main(["track", str(run), "--to", "mlflow"]) == 2
     assert "MLflow needs the package mlflow, which is not installed: `pip install 'wdct_dist[mlflow]'`." in capsys.readouterr().err
+
+
+def test_a_refusal_is_one_line_without_keys() -> None:
+    error = refusal("MLflow at http://me:pw@host", ValueError(f"first http://me:pw@host\nsecond {'x' * 1000}"))
+    assert error.exit_code == 1
+    assert str(error).startswith("MLflow at http://host did not take the run (first http://host second xxx")
+    assert str(error).endswith(" …); the run directory is as it was.")
+    assert len(str(error)) < 500
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from wdct_dist.errors import BadInput, TrackingError
-from wdct_dist.tracking.tracked_run import TrackedRun, without_passwords
+from wdct_dist.errors import BadInput
+from wdct_dist.tracking.tracked_run import TrackedRun, refusal, without_passwords
 
 One = TypeVar("One")
 
@@ -50,10 +50,7 @@ def write_mlflow(run: TrackedRun, folder: Path, uri: str | None, experiment: str
     try:
         return _write(MlflowClient(tracking_uri=where), run, folder, experiment, where)
     except (MlflowException, requests.RequestException, OSError) as error:
-        reason = without_passwords(str(error)).strip().splitlines() or [type(error).__name__]
-        raise TrackingError(
-            f"MLflow at {without_passwords(where)} did not take the run ({reason[0][:300]}); the run directory is as it was."
-        ) from error
+        raise refusal(f"MLflow at {where}", error) from error
 
 
 def _write(client: Any, run: TrackedRun, folder: Path, experiment: str, where: str) -> str:

@@ -21,6 +21,7 @@ import polars as pl
 
 from wdct_dist.config.load import as_plain
 from wdct_dist.config.schema import Config
+from wdct_dist.errors import TrackingError
 from wdct_dist.ids import slugs, stable_hash
 from wdct_dist.items.types import SIDES
 from wdct_dist.metrics.run_comparisons import DIFFERENCES, EFFECTS, NOISE
@@ -44,6 +45,9 @@ WITH_ENDS = ("cs", "pcs")
 
 LONGEST_PART = 70
 """Characters of one part of a metric's name; MLflow takes 250 in all."""
+
+LONGEST_REASON = 400
+"""Characters of what a tracker says of its refusal."""
 
 PASSWORD = re.compile(r"(?<=://)[^/\s@\"'<>]+@")
 """What an address says of a user, such as the keys in `s3://KEY:SECRET@bucket/run`."""
@@ -164,6 +168,13 @@ def write_files(store: Store, folder: Path) -> None:
 def without_passwords(text: str) -> str:
     """`text` with what addresses in it say of a user left out: a tracker has other readers than the run directory."""
     return PASSWORD.sub("", text)
+
+
+def refusal(tracker: str, error: Exception) -> TrackingError:
+    """What to say where a tracker did not take a run, in one line and without keys."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    short = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]} …"
+    return TrackingError(without_passwords(f"{tracker} did not take the run ({short}); the run directory is as it was."))
 
 
 def _facts(record: Mapping[str, Any], unfinished: str | None) -> dict[str, str]:

@@ -10,9 +10,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from wdct_dist.errors import BadInput, TrackingError
+from wdct_dist.errors import BadInput
 from wdct_dist.report.html import NAME as PAGE
-from wdct_dist.tracking.tracked_run import TrackedRun, TrackedTable
+from wdct_dist.tracking.tracked_run import TrackedRun, TrackedTable, refusal
 
 OFFLINE = ("offline", "dryrun")
 
@@ -58,8 +58,8 @@ def write_wandb(run: TrackedRun, folder: Path, uri: str | None, project: str) ->
         ) as target:
             _write(wandb, target, run, folder)
             where = target.settings.sync_dir if offline else target.url
-    except (wandb.Error, OSError) as error:
-        raise TrackingError(f"Weights & Biases did not take the run ({error}); the run directory is as it was.") from error
+    except (wandb.Error, OSError, ValueError) as error:
+        raise refusal("Weights & Biases", error) from error
     return f"Weights & Biases run {run.run_id} in {project}: " + (f"`wandb sync {where}` sends it" if offline else str(where))
 
 

@@ -34,7 +34,7 @@ from wdct_dist.report.rows import ALL, Row, families_as_one, rows_of
 from wdct_dist.report.standing import standings
 from wdct_dist.report.steadiness import language_table, repetition, steadiness_table
 from wdct_dist.report.throughput import throughput_table
-from wdct_dist.report.timeline import sessions
+from wdct_dist.report.timeline import sessions, sessions_table
 from wdct_dist.report.warnings import warnings
 from wdct_dist.tables.events import read_events
 from wdct_dist.tables.storage import Store
@@ -144,6 +144,7 @@ def _run(store: Store, config: Config, provenance: Mapping[str, Any]) -> dict[st
         "timeline": charts.timeline(worked[-1]) if worked else None,
         "worked": worked,
         "throughput": throughput_table(standing, events),
+        "sessions": sessions_table(worked),
         "incidents": incidents_table(events),
         "engines": engines_table(events),
         "checkpoints": _checkpoints(provenance),
