@@ -1,8 +1,8 @@
 """The inference core: `wdct evaluate` against what people would use instead, against the engine alone, and against the machine.
 
     .venv/bin/python benchmarks/bench_inference.py [--asked direct rotations cot] [--against bare bare-shared generate lm-eval ray-data]
-        [--items 100] [--cot-items 25] [--repeats 5] [--repeats-of NAME=N …] [--dtype bfloat16] [--data wdct] [--lm-eval PYTHON]
-        [--ray-data PYTHON] [--json]
+        [--items 100] [--cot-items 25] [--repeats 5] [--repeats-of NAME=N …] [--minutes M] [--dtype bfloat16] [--data wdct]
+        [--lm-eval PYTHON] [--ray-data PYTHON] [--json]
 
 Asked: `direct`, every question in one order of its options, one prefill; `rotations`, in every order; `cot`, the model reasons first (at
 most 64 tokens), in one order. Against:
@@ -26,7 +26,9 @@ engine's idle share, and the roofline (`roofline.py`): MFU, and the least time o
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -288,6 +290,8 @@ def figures_of(asked: str, rounds: Sequence[dict[str, Any]], against: Sequence[s
     ]
     for name in against:
         theirs = [one[name] for one in rounds if name in one]
+        if not theirs:
+            continue
         target = TARGETS.get((asked, name))
         meant = "" if target is None else f"≥ {target:g}"
         lines.append(figure(f"{asked}: wdct / {name}, prompts a second", [one["ratio"] for one in theirs], target=meant))
@@ -310,6 +314,7 @@ def main() -> None:
     parser.add_argument("--cot-items", type=int, default=25, help="the same where the model reasons")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--repeats-of", nargs="+", default=[], metavar="NAME=N", help="fewer rounds for some of the others: lm-eval=2")
+    parser.add_argument("--minutes", type=float, help="no round begins that would not be over by then")
     parser.add_argument("--dtype", choices=list(CLEAR), default="bfloat16")
     parser.add_argument("--lm-eval", type=Path, help="a Python that has lm_eval and vLLM")
     parser.add_argument("--ray-data", type=Path, help="a Python that has ray[data], pandas and vLLM")
@@ -337,16 +342,21 @@ def main() -> None:
     options.machine = None
     fewer = dict(one.split("=") for one in options.repeats_of)
     rounds: dict[str, list[dict[str, Any]]] = {asked: [] for asked in options.asked}
+    began, longest_s = time.perf_counter(), 0.0
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        for number in range(options.repeats):
-            for asked in options.asked:
-                against = [name for name in options.against if number < int(fewer.get(name, options.repeats))]
-                rounds[asked].append(round_of(asked, scratch / f"{asked}{number}", against, options, scratch))
+        for number, asked in itertools.product(range(options.repeats), options.asked):
+            round_began = time.perf_counter()
+            if round_began - began + longest_s > 60 * (options.minutes or math.inf):
+                print(f"round {number} of {asked} and what follows is left out: the time is over", file=sys.stderr)
+                break
+            against = [name for name in options.against if number < int(fewer.get(name, options.repeats))]
+            rounds[asked].append(round_of(asked, scratch / f"{asked}{number}", against, options, scratch))
+            longest_s = max(longest_s, time.perf_counter() - round_began)
     machine, options.machine = options.machine, None
     figures = [figure("matrix rate of the machine", machine["matrix_flops_per_s"] / 1e12, "TFLOP/s")]
     figures.append(figure("memory bandwidth, read and written", machine["bytes_per_s"] / 1e9, "GB/s"))
-    for asked in options.asked:
+    for asked in filter(rounds.get, options.asked):
         figures += figures_of(asked, rounds[asked], options.against)
     write(options, "inference", figures, {"machine": machine, "rounds": rounds})
 
