@@ -200,7 +200,9 @@ def ray_data(run: Path, python: Path) -> dict[str, Any]:
             except StopIteration as end:
                 log_odds |= log_odds_of([end.value])
         else:
-            texts[prompt.prompt_id] = tokenizer.decode(answer["token_ids"])
+            said = tokenizer.decode(answer["token_ids"], skip_special_tokens=True)
+            # what was generated holds the stop string, ours ends before it
+            texts[prompt.prompt_id] = said[: min((said.find(stop) for stop in one.stop if stop in said), default=len(said))]
     num_output = sum(len(answer["token_ids"]) for answer in found["answers"])
     phase = Phase(found["asking_s"], sum(len(one.token_ids) for [one] in asked), 0, num_output)
     return {"phases": [asdict(phase)], "log_odds": log_odds, "texts": texts, "command_s": command_s}
