@@ -26,6 +26,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from record import arguments, figure, write
+
 from wdct_dist.checkpoints.describe import describe
 from wdct_dist.checkpoints.node_copy import apart_on_this_node, on_this_node
 from wdct_dist.checkpoints.tensor_data import places
@@ -240,7 +242,7 @@ def main() -> None:
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--layers", type=int)
     parser.add_argument("--hidden", type=int)
-    options = parser.parse_args()
+    options = arguments(parser)
     settings = EngineConfig(dtype=Dtype(options.dtype), max_model_len=1024)
     prompts = prompts_of(options.prompts)
     with tempfile.TemporaryDirectory() as folder:
@@ -252,6 +254,7 @@ def main() -> None:
         directory = describe(base, allow_pickle=False, trust_remote_code=False).directory
         paths = [write_adapter(directory, Path(folder) / f"adapter-{seed}", options.rank, seed) for seed in range(options.adapters)]
         adapters = [describe(Source(one.name, str(one), base=base), allow_pickle=False, trust_remote_code=False) for one in paths]
+        rounds = []
         for _ in range(options.rounds):
             one, ours = merged(adapters, prompts, settings, options.shard)
             other, theirs = shared(adapters, prompts, settings, options.shard)
@@ -272,10 +275,18 @@ def main() -> None:
                 "shared": other,
                 "shared_faster_by": one["seconds"] / other["seconds"],
             }
+            rounds.append(found)
             print(json.dumps(found), flush=True)
         for adapter in adapters:
             for directory in (adapter.directory, adapter.directory.with_name(f"{adapter.digest}-apart")):
                 shutil.rmtree(directory, ignore_errors=True)
+    figures = [
+        figure("speed, shared / merged", [one["shared_faster_by"] for one in rounds]),
+        figure("merged", [one["merged"]["seconds"] for one in rounds], "s"),
+        figure("shared", [one["shared"]["seconds"] for one in rounds], "s"),
+        figure("prompts on which both prefer the same option", [one["decisions_agreeing"] for one in rounds]),
+    ]
+    write(options, "adapters", figures, rounds)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from record import arguments, figure, write
 from side_by_side import (
     SMALL_MODEL,
     answers_of,
@@ -33,7 +34,6 @@ from side_by_side import (
     in_own_process,
     log_odds_apart,
     log_odds_of,
-    summary,
     write_sample,
 )
 
@@ -101,7 +101,7 @@ def main() -> None:
     )
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--bare", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = arguments(parser)
     if options.bare:
         bare(options.bare)
         return
@@ -112,8 +112,8 @@ def main() -> None:
         for number in range(options.repeats):
             pairs.append(compare(Path(scratch) / f"run{number}", sample, options))
             print(json.dumps(pairs[-1]), flush=True)
-    for name in ("decoding", "same_work", "scoring", "overhead"):
-        print(summary(name, [pair[name] for pair in pairs]))
+    figures = [figure(name.replace("_", " "), [pair[name] for pair in pairs]) for name in ("decoding", "same_work", "scoring", "overhead")]
+    write(options, "cot", figures, pairs)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from side_by_side import SMALL_MODEL, bare_llm, evaluate, in_own_process, log_odds_apart, prompts_of, summary
+from record import arguments, figure, write
+from side_by_side import SMALL_MODEL, bare_llm, evaluate, in_own_process, log_odds_apart, prompts_of
 
 CONFIG = """
 data: {{path: {data}, limit: {items}}}
@@ -72,7 +73,7 @@ def main() -> None:
     parser.add_argument("--shard-size", type=int, default=256)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--bare", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = arguments(parser)
     if options.bare:
         bare(options.bare)
         return
@@ -87,7 +88,7 @@ def main() -> None:
             ratio = ours.prompts_per_s / theirs["prompts_per_s"]
             pairs.append({"wdct": asdict(ours), "bare": theirs, "ratio": ratio, "log_odds_apart": apart})
             print(json.dumps(pairs[-1]), flush=True)
-    print(summary("wdct / bare, prompts a second", [pair["ratio"] for pair in pairs]))
+    write(options, "end-to-end", [figure("wdct / bare, prompts a second", [pair["ratio"] for pair in pairs])], pairs)
 
 
 if __name__ == "__main__":

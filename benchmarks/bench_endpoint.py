@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from record import arguments, figure, write
 
 SERVER = Path(__file__).parents[1] / "tests" / "api_server.py"
 
@@ -127,7 +128,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--who", choices=("engine", "bare"), help=argparse.SUPPRESS)
     parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = arguments(parser)
     if options.who:
         print(engine(options) if options.who == "engine" else asyncio.run(bare(options)))
         return
@@ -141,17 +142,17 @@ def main() -> None:
                 time.sleep(0.05)
             options.url = f"http://127.0.0.1:{json.loads(port_file.read_text())['port']}/v1"
         try:
-            ratios = []
+            pairs = []
             for number in range(options.repeats):
                 order = ("bare", "engine") if number % 2 == 0 else ("engine", "bare")
                 found = {who: measured(who, options, 2 * number + place) for place, who in enumerate(order)}
-                ratios.append(found["engine"] / found["bare"])
-                print(json.dumps({**{who: round(rate, 1) for who, rate in found.items()}, "ratio": round(ratios[-1], 3)}), flush=True)
+                pairs.append({**found, "ratio": found["engine"] / found["bare"]})
+                print(json.dumps({name: round(value, 3) for name, value in pairs[-1].items()}), flush=True)
         finally:
             if server is not None:
                 server.terminate()
                 server.wait()
-    print(f"engine / bare, requests a second: median {statistics.median(ratios):.3f}, from {min(ratios):.3f} to {max(ratios):.3f}")
+    write(options, "endpoint", [figure("engine / bare, requests a second", [pair["ratio"] for pair in pairs])], pairs)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from record import arguments, figure, write
+
 from wdct_dist.checkpoints.describe import describe
 from wdct_dist.checkpoints.types import Checkpoint, Source
 from wdct_dist.config.schema import Config, DataConfig, Dtype, EngineConfig
@@ -80,7 +82,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--part", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = arguments(parser)
     os.environ["HF_HUB_OFFLINE"] = "1"
     prompts = real_prompts(options.data, options.prompts)
     if options.part:
@@ -92,6 +94,7 @@ def main() -> None:
         odds: list[float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
         return odds
 
+    found = []
     reference = part("reference")
     for dtype in options.dtypes:
         odds = part(dtype)
@@ -101,20 +104,25 @@ def main() -> None:
             for ours, theirs in zip(odds, reference, strict=True)
             if abs(theirs) > MARGIN and math.copysign(1, ours) != math.copysign(1, theirs)
         ]
-        print(
-            json.dumps(
-                {
-                    "engine_dtype": dtype,
-                    "prompts": len(odds),
-                    "largest_difference": max(apart),
-                    "mean_difference": sum(apart) / len(apart),
-                    "decisions_reversed_over_margin": sum(ours != 0 for ours, _ in changed),
-                    "exact_ties": sum(ours == 0 for ours in odds),
-                    "reference_ties": sum(theirs == 0 for theirs in reference),
-                }
-            ),
-            flush=True,
+        found.append(
+            {
+                "engine_dtype": dtype,
+                "prompts": len(odds),
+                "largest_difference": max(apart),
+                "mean_difference": sum(apart) / len(apart),
+                "decisions_reversed_over_margin": sum(ours != 0 for ours, _ in changed),
+                "exact_ties": sum(ours == 0 for ours in odds),
+                "reference_ties": sum(theirs == 0 for theirs in reference),
+            }
         )
+        print(json.dumps(found[-1]), flush=True)
+    figures = [
+        figure(f"{one['engine_dtype']}: {name.replace('_', ' ')}", value)
+        for one in found
+        for name, value in one.items()
+        if name != "engine_dtype"
+    ]
+    write(options, "exactness", figures, found)
 
 
 if __name__ == "__main__":

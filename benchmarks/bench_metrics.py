@@ -288,7 +288,12 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help="where the run directory is generated (50 bytes a row); removed at the end")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    if "--child" in sys.argv:  # in another Python, which has nothing of this project
+        options = parser.parse_args()
+    else:
+        from record import arguments
+
+        options = arguments(parser)
     if options.child == "wdct":
         print(json.dumps(wdct(options.run, options.checkpoints, options.resamples)))
     elif options.child == "duckdb":
@@ -300,6 +305,8 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace) -> None:
+    from record import figure, write
+
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         run = Path(scratch) / "run"
         began = time.perf_counter()
@@ -312,17 +319,17 @@ def compare(options: argparse.Namespace) -> None:
             f"{size / 1e9:.2f} GB, generated in {time.perf_counter() - began:.0f} s",
             flush=True,
         )
-        seconds: dict[str, list[float]] = {}
+        found: dict[str, list[dict[str, Any]]] = {}
         for _ in range(options.repeats):
             whole = contestant(sys.executable, "wdct", options, run, options.resamples)
-            report(f"wdct, {options.resamples} resamples", whole, rows, seconds)
-            report("wdct, comparisons", {name: whole[f"comparisons_{name}"] for name in ("seconds", "peak_bytes")}, rows, seconds)
+            report(f"wdct, {options.resamples} resamples", whole, rows, found)
+            report("wdct, comparisons", {name: whole[f"comparisons_{name}"] for name in ("seconds", "peak_bytes")}, rows, found)
             bare = contestant(sys.executable, "wdct", options, run, 0)
-            report("wdct, no intervals", bare, rows, seconds)
+            report("wdct, no intervals", bare, rows, found)
             sql = contestant(options.others, "duckdb", options, run)
-            report("duckdb", sql, rows, seconds)
+            report("duckdb", sql, rows, found)
             loop = contestant(options.others, "pandas", options, run)
-            report("pandas loop", loop, loop["rows"], seconds)
+            report("pandas loop", loop, loop["rows"], found)
             apart = {
                 "duckdb": furthest(sql["figures"], whole["figures"]),
                 "pandas loop": furthest(loop["figures"], sample_figures(run, loop["items"])),
@@ -330,16 +337,23 @@ def compare(options: argparse.Namespace) -> None:
             }
             print("largest disagreement: " + ", ".join(f"{name} {value:.1e}" for name, value in apart.items()), flush=True)
             assert max(apart.values()) < TOLERANCE, "the figures do not agree: no ratio counts"
-        middle = {name: statistics.median(values) for name, values in seconds.items()}
+        figures = []
+        for name, runs in found.items():
+            figures.append(figure(f"{name}: time", [one["seconds"] for one in runs], "s"))
+            figures.append(figure(f"{name}: rows a second", [one["rows"] / one["seconds"] for one in runs], "/s"))
+            figures.append(figure(f"{name}: peak memory", [one["peak_bytes"] / 1e9 for one in runs], "GB"))
         for ours in (f"wdct, {options.resamples} resamples", "wdct, no intervals"):
             for theirs in ("duckdb", "pandas loop"):
-                print(f"{theirs} / {ours}: {middle[theirs] / middle[ours]:.2f} times the time a row")
+                pairs = zip(found[theirs], found[ours], strict=True)
+                ratios = [one["seconds"] / one["rows"] / (other["seconds"] / other["rows"]) for one, other in pairs]
+                figures.append(figure(f"{theirs} / {ours}, time a row", ratios))
+        write(options, f"metrics-{options.rows}", figures, found)
 
 
-def report(name: str, found: dict[str, Any], rows: int, seconds: dict[str, list[float]]) -> None:
-    seconds.setdefault(name, []).append(found["seconds"] / rows)
-    speed = f"{rows / found['seconds']:,.0f} rows/s"
-    print(f"{name:24} {found['seconds']:8.1f} s {speed:>20}   peak {found['peak_bytes'] / 1e9:5.2f} GB", flush=True)
+def report(name: str, one: dict[str, Any], rows: int, found: dict[str, list[dict[str, Any]]]) -> None:
+    found.setdefault(name, []).append({"seconds": one["seconds"], "peak_bytes": one["peak_bytes"], "rows": rows})
+    speed = f"{rows / one['seconds']:,.0f} rows/s"
+    print(f"{name:24} {one['seconds']:8.1f} s {speed:>20}   peak {one['peak_bytes'] / 1e9:5.2f} GB", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from record import arguments, figure, write
 from side_by_side import (
     SMALL_MODEL,
     ask_in_phases,
@@ -30,7 +31,6 @@ from side_by_side import (
     in_own_process,
     log_odds_apart,
     log_odds_of,
-    summary,
     write_sample,
 )
 
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--block-items", type=int)
     parser.add_argument("--bare", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--needed", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = arguments(parser)
     if options.bare:
         bare(options.bare)
         return
@@ -142,8 +142,11 @@ def main() -> None:
         for number in range(options.repeats):
             pairs.append(compare(Path(scratch) / f"run{number}", config(cache_gib), options.dtype))
             print(json.dumps(pairs[-1]), flush=True)
-    print(summary("wdct / unshared, prompts a second", [pair["ratio"] for pair in pairs]))
-    print(summary("cached share of the prompt tokens", [pair["cached_share"] for pair in pairs]))
+    figures = [
+        figure("wdct / unshared, prompts a second", [pair["ratio"] for pair in pairs]),
+        figure("cached share of the prompt tokens", [pair["cached_share"] for pair in pairs]),
+    ]
+    write(options, f"prefix-{options.asked}{'-small-cache' if options.small_cache else ''}", figures, pairs)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import argparse
 import asyncio
 import gzip
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,8 @@ import time
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
+
+from record import arguments, figure, write
 
 CHROMIUM = Path(__file__).parents[1] / "tests" / "chromium.py"
 DOMAINS = ("Opinion", "NonEthV", "EthV", "Theory")
@@ -135,7 +136,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="an item file in the place of generated items")
     parser.add_argument("--scratch", type=Path, help="where the run is made; removed at the end")
     parser.add_argument("--run", type=Path, help="a finished run in the place of one that is made")
-    options = parser.parse_args()
+    options = arguments(parser)
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         run = options.run or make_run(Path(folder), options)
         measured = []
@@ -144,10 +145,10 @@ def main() -> None:
             measured.append({**built, **look(run / "report.html")})
             print(json.dumps({name: round(value, 2) for name, value in measured[-1].items()}), flush=True)
         whole = (run / "report.html").read_bytes()
-        print(json.dumps({"page_mb": round(len(whole) / 1e6, 2), "page_gzip_mb": round(len(gzip.compress(whole)) / 1e6, 2)}))
-        for name in measured[0]:
-            values = [one[name] for one in measured]
-            print(f"{name}: median {statistics.median(values):.2f}, from {min(values):.2f} to {max(values):.2f}")
+        units = {"peak_gb": "GB"}
+        figures = [figure(name.rpartition("_")[0], [one[name] for one in measured], units.get(name, "s")) for name in measured[0]]
+        figures += [figure("page", len(whole) / 1e6, "MB"), figure("page, gzip", len(gzip.compress(whole)) / 1e6, "MB")]
+        write(options, "report", figures, measured)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ how many of it a swap takes.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
+from record import arguments, figure, write
 from side_by_side import perturbed
 
 from wdct_dist.checkpoints.describe import describe
@@ -53,13 +53,13 @@ def main() -> None:
     parser.add_argument("--swaps", type=int, default=8)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--model", default=MODEL)
-    arguments = parser.parse_args()
+    options = arguments(parser)
     from wdct_dist.engine.vllm_engine import start_vllm
 
     config = Config()
     prompts = list(build_prompts(select_items(config.data), config))[:16]
-    settings = EngineConfig(dtype=Dtype(arguments.dtype), max_model_len=1024, cpu_cache_gib=0.5)
-    base = describe(Source("base", arguments.model), allow_pickle=False, trust_remote_code=False)
+    settings = EngineConfig(dtype=Dtype(options.dtype), max_model_len=1024, cpu_cache_gib=0.5)
+    base = describe(Source("base", options.model), allow_pickle=False, trust_remote_code=False)
     starts, swaps = [], []
     with tempfile.TemporaryDirectory() as folder:
         other = perturbed(base.directory, Path(folder) / "other", 0)
@@ -71,31 +71,24 @@ def main() -> None:
             engine.answer(prompts, 0)
             if len(starts) < 3:
                 engine.close()
-        bare_s = read_and_copied_s(turns * 4, arguments.dtype)
-        for number in range(arguments.swaps):
+        bare_s = read_and_copied_s(turns * 4, options.dtype)
+        for number in range(options.swaps):
             began = time.perf_counter()
             swap = engine.swap(turns[number % 2])
             assert swap.canary is not None
             swaps.append((time.perf_counter() - began, swap.load_s, swap.canary.seconds))
         engine.close()
-    whole, load, canary = (round(median(column), 3) for column in zip(*swaps, strict=True))
-    print(
-        json.dumps(
-            {
-                "model": base.source,
-                "dtype": arguments.dtype,
-                "swaps": arguments.swaps,
-                "swap_s": whole,
-                "of_it_loading_s": load,
-                "of_it_canary_s": canary,
-                "warm_start_s": round(median(starts[1:]), 3),
-                "first_start_s": round(starts[0], 3),
-                "read_and_copied_s": round(bare_s, 3),
-                "swap_over_read_and_copied": round(whole / bare_s, 2),
-            },
-            indent=1,
-        )
-    )
+    whole, load, canary = (list(column) for column in zip(*swaps, strict=True))
+    figures = [
+        figure("swap", whole, "s"),
+        figure("of it loading", load, "s"),
+        figure("of it the canary", canary, "s"),
+        figure("start where all is imported", starts[1:], "s"),
+        figure("first start", starts[0], "s"),
+        figure("weights read once and copied once", bare_s, "s"),
+        figure("swap / read and copied", median(whole) / bare_s),
+    ]
+    write(options, "swap", figures, {"model": base.source, "swaps": swaps, "starts": starts, "read_and_copied_s": bare_s})
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from record import arguments, figure, write
+
 MARK = "WDCT_CHAOS"
 KINDS = ("engine", "actor", "node", "driver")
 KEYS = ["checkpoint_id", "prompt_id", "trial"]
@@ -50,11 +52,20 @@ def main() -> None:
     parser.add_argument("--every-s", type=float, default=4.0)
     parser.add_argument("--delay-s", type=float, default=0.3, help="time that a prompt takes")
     parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
+    options = arguments(parser)
     with tempfile.TemporaryDirectory() as scratch:
         undisturbed = Run(Path(scratch) / "undisturbed", delay_s=0.0, executor="local", num_engines=1)
         assert undisturbed.finish() == 0, undisturbed.log.read_text()
-        print(json.dumps(disturb(Path(scratch), undisturbed, options)))
+        found = disturb(Path(scratch), undisturbed, options)
+    print(json.dumps(found))
+    figures = [
+        figure("kills survived", found["kills_survived"]),
+        figure("seconds", found["seconds"], "s"),
+        figure("longest from a kill to the next unit done", found["longest_without_a_unit_s"], "s"),
+        figure("the undisturbed run's table, row for row", float(found["table_is_the_undisturbed_one"])),
+        figure("engine processes left", len(found["engines_left_behind"])),
+    ]
+    write(options, "chaos", figures, found)
 
 
 class Run:

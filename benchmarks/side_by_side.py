@@ -11,11 +11,10 @@ import json
 import math
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -47,17 +46,28 @@ ENOUGH_CACHE_GIB = 2
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """What one `wdct evaluate` did, from the moment that its engine was ready to its last shard on disk."""
+    """What one `wdct evaluate` did."""
 
     seconds: float
+    """From the moment that its engine was ready to its last shard on disk."""
     num_prompts: int
     num_prompt_tokens: int
     num_cached_tokens: int
     num_output_tokens: int
+    command_s: float
+    """The whole command: start, scoring and report too."""
+    first_shard_s: float
+    """From the start of the command to the first shard on disk."""
+    idle_share: float
+    """Part of `seconds` in which the engine had no unit."""
 
     @property
     def prompts_per_s(self) -> float:
         return self.num_prompts / self.seconds
+
+    @property
+    def tokens_per_s(self) -> float:
+        return (self.num_prompt_tokens + self.num_output_tokens) / self.seconds
 
     @property
     def cached_share(self) -> float:
@@ -91,14 +101,38 @@ def evaluate(run: Path, config: str) -> Evaluated:
     """Runs `wdct evaluate` with `config`, the YAML without its `run_dir`; start of driver and engine are not in the seconds."""
     path = run.with_suffix(".yaml")
     path.write_text(f"run_dir: {run}\n{config}")
+    asked = time.time()
     done = subprocess.run([sys.executable, "-m", "wdct_dist", "evaluate", str(path)], capture_output=True, text=True)
+    command_s = time.time() - asked
     assert done.returncode == 0, f"wdct evaluate ended with {done.returncode}: {done.stderr[-2000:]}"
-    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
-    began = next(event["time"] for event in events if event["event"] == "engine started")
+    events = events_of(run)
+    began = next(moment(event) for event in events if event["event"] == "engine started")
     units = [event for event in events if event["event"] == "unit done"]
-    seconds = (datetime.fromisoformat(units[-1]["time"]) - datetime.fromisoformat(began)).total_seconds()
+    seconds = moment(units[-1]) - began
     counts = [sum(unit[name] for unit in units) for name in ("rows", "prompt_tokens", "cached_tokens", "output_tokens")]
-    return Evaluated(seconds, *counts)
+    first_shard_s = moment(units[0]) - asked
+    return Evaluated(seconds, *counts, command_s, first_shard_s, _idle_s(events, began, moment(units[-1])) / seconds)
+
+
+def events_of(run: Path) -> list[dict[str, Any]]:
+    """The events of a run."""
+    return [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+
+
+def moment(event: Mapping[str, Any]) -> float:
+    """When an event was, in seconds since 1970."""
+    return datetime.fromisoformat(event["time"]).timestamp()
+
+
+def _idle_s(events: Sequence[Mapping[str, Any]], start: float, end: float) -> float:
+    """Seconds between two moments in which the engine had no unit."""
+    in_flight, idle_s, since = 0, 0.0, start
+    for event in events:
+        if event["event"] in ("unit given", "unit done") and start <= (now := moment(event)) <= end:
+            idle_s += now - since if in_flight == 0 else 0.0
+            in_flight += 1 if event["event"] == "unit given" else -1
+            since = now
+    return idle_s
 
 
 def answers_of(run: Path) -> pl.DataFrame:
@@ -130,15 +164,18 @@ def in_own_process(*arguments: str) -> dict[str, Any]:
     return result
 
 
-def bare_llm(run: Path, *, prefix_caching: bool, directory: Path | None = None) -> Any:
-    """A `vllm.LLM` with the engine settings of a run and its first model (or that in `directory`), in this process, warmed up."""
+def bare_llm(run: Path, *, prefix_caching: bool, own_blocks: bool = False, directory: Path | None = None) -> Any:
+    """A `vllm.LLM` with the engine settings of a run and its first model (or that in `directory`), in this process, warmed up.
+
+    Without prefix caching, or with `own_blocks`, the cache has blocks of vLLM's own size.
+    """
     store = Store(str(run))
     cache_gib = math.ceil(max(ENOUGH_CACHE_GIB, read_config(store).engine.cpu_cache_gib))  # vLLM takes whole numbers
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": str(cache_gib), "VLLM_LOGGING_LEVEL": "ERROR"}
     from vllm import LLM, SamplingParams
 
     facts = engine_facts(run)
-    shared = ("enforce_eager", "max_num_seqs", "max_num_batched_tokens", *(["block_size"] if prefix_caching else []))
+    shared = ("enforce_eager", "max_num_seqs", "max_num_batched_tokens", *(["block_size"] if prefix_caching and not own_blocks else []))
     llm = LLM(
         str(directory or read_provenance(store)["checkpoints"][0]["directory"]),
         dtype=facts["dtype"],
@@ -164,19 +201,31 @@ class Phase:
 
 def ask_in_phases(run: Path, llm: Any) -> tuple[list[Phase], list[Response]]:
     """Has a bare engine answer a run's prompts; only the calls of `LLM.generate` are in the seconds."""
-    config, tokenizer = read_config(Store(str(run))), llm.get_tokenizer()
-    renderer = Renderer(tokenizer, config.prompt.format, config.prompt)
     model = llm.llm_engine.vllm_config.model_config
-    speller = LabelSpeller(tokenizer, renderer.encode, model.get_vocab_size())
-    asker = Asker(tokenizer, renderer, speller, config.sampling, model.max_model_len)
+    steps = steps_of(run, llm.get_tokenizer(), model.get_vocab_size(), model.max_model_len)
+    return in_phases(steps, lambda asked: _generate(llm, asked))
+
+
+def steps_of(run: Path, tokenizer: Any, vocab_size: int, max_model_len: int) -> list[Steps]:
+    """What a run's prompts ask of an engine."""
+    config = read_config(Store(str(run)))
+    renderer = Renderer(tokenizer, config.prompt.format, config.prompt)
+    asker = Asker(tokenizer, renderer, LabelSpeller(tokenizer, renderer.encode, vocab_size), config.sampling, max_model_len)
     prompts = prompts_of(run)
     steps: list[Steps] = [one for one in asker.begin(prompts, 0) if not isinstance(one, Response)]
     assert len(steps) == len(prompts), "prompts that cannot be asked"
+    return steps
+
+
+def in_phases(
+    steps: Sequence[Steps], generate: Callable[[list[Generation]], tuple[Phase, list[Generated]]]
+) -> tuple[list[Phase], list[Response]]:
+    """Has all steps answered, each phase of all of them by one call of `generate`."""
     phases: list[Phase] = []
     responses: dict[int, Response] = {}
     asked = {number: next(one) for number, one in enumerate(steps)}
     while asked:
-        phase, generated = _generate(llm, [generation for several in asked.values() for generation in several])
+        phase, generated = generate([generation for several in asked.values() for generation in several])
         phases.append(phase)
         rest, following = iter(generated), {}
         for number, several in asked.items():
@@ -185,7 +234,7 @@ def ask_in_phases(run: Path, llm: Any) -> tuple[list[Phase], list[Response]]:
             except StopIteration as end:
                 responses[number] = end.value
         asked = following
-    return phases, [responses[number] for number in range(len(prompts))]
+    return phases, [responses[number] for number in range(len(steps))]
 
 
 def _generate(llm: Any, asked: Sequence[Generation]) -> tuple[Phase, list[Generated]]:
@@ -237,8 +286,3 @@ def log_odds_of(responses: Iterable[Response]) -> dict[str, float]:
         assert response.option_logprobs is not None, response.error
         found[response.prompt_id] = response.option_logprobs[0] - response.option_logprobs[1]
     return found
-
-
-def summary(what: str, values: Sequence[float]) -> str:
-    """The last line of a comparison: `what: median, from, to`."""
-    return f"{what}: median {statistics.median(values):.3f}, from {min(values):.3f} to {max(values):.3f}, {len(values)} pairs"

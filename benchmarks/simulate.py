@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +38,11 @@ TOKENS = {"direct": 121.0, "cot": 121.0 + 2.5 * 256}
 SHARE = {"direct": 0.8, "cot": 0.2}
 FLOPS = 3e14
 FLOOR_S_PER_TOKEN = 3e-6
+FIGURES = {
+    "to_work_bound": "time / (work / speed of all engines)",
+    "to_start_bound": "time / the bound that counts the first start",
+    "driver_ms_a_unit": "the scheduler's time a unit, in ms",
+}
 START_S, READ_BYTES_PER_S, COPY_BYTES_PER_S = 45.0, 1.5e9, 6e9
 
 
@@ -188,14 +192,14 @@ def main() -> None:
     parser.add_argument("--lost", type=float, default=0.0, help="part of the engines that dies for good")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--shard-size", type=int, default=2048)
-    options = parser.parse_args()
+    from record import arguments, figure, write  # late: other programs and tests import this one from elsewhere
+
+    options = arguments(parser)
     rows = []
     for seed in range(options.seeds):
         rows.append(run(options.engines, options.checkpoints, options.hours, options.lost, seed, options.shard_size))
         print(json.dumps(rows[-1]), flush=True)
-    for name in ("to_work_bound", "to_start_bound", "driver_ms_a_unit"):
-        values = [row[name] for row in rows]
-        print(json.dumps({"figure": name, "median": statistics.median(values), "worst": max(values)}))
+    write(options, "simulation", [figure(what, [row[name] for row in rows]) for name, what in FIGURES.items()], rows)
 
 
 if __name__ == "__main__":
