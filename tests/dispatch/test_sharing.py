@@ -6,7 +6,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -190,12 +190,13 @@ def evaluate(adapter_family: dict[str, Path], tmp_path: Path, monkeypatch: pytes
     pytest.importorskip("vllm", reason="vLLM is not installed")
     monkeypatch.setenv("WDCT_CACHE", str(tmp_path / "cache"))
     base = adapter_family["base"]
-    entries = [f"{{id: {name}, path: '{path}', base: '{base}'}}" for name, path in adapter_family.items() if name != "base"]
+    entries = {name: f"{{id: {name}, path: '{path}', base: '{base}'}}" for name, path in adapter_family.items()}
+    entries["base"] = f"{{id: base, path: '{base}'}}"
 
-    def evaluated(adapters: str, executor: str) -> Ended:
+    def evaluated(names: Sequence[str], adapters: str, executor: str) -> Ended:
         run = tmp_path / f"{adapters}-{executor}"
         path = run.with_suffix(".yaml")
-        checkpoints = ", ".join([*entries, f"{{id: base, path: '{base}'}}"])
+        checkpoints = ", ".join(entries[name] for name in names)
         path.write_text(CONFIG.format(run=run, checkpoints=checkpoints, adapters=adapters, executor=executor))
         if executor == "local":  # in this process, which has vLLM
             assert pipeline.evaluate(load_config(path)).exit_code == 0
@@ -210,28 +211,29 @@ def evaluate(adapter_family: dict[str, Path], tmp_path: Path, monkeypatch: pytes
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_rows_of_adapters_that_share_an_engine_are_those_of_merged_ones_each_under_its_own_digest(evaluate: Evaluate) -> None:
-    """vLLM does not load `odd`, which is then merged, as `whole` is from the begin. The base has another engine."""
-    merged = evaluate("auto", "local")
+    """vLLM does not load `odd`, which is then merged, as `whole` is from the begin. Those have another engine, and the base too."""
+    merged = evaluate(["four", "sixteen", "odd", "whole", "base"], "auto", "local")
     assert merged.applied == {"base": {None}, **{name: {"merged"} for name in ("four", "sixteen", "odd", "whole")}}
     assert "without a GPU that is faster" in merged.reasons("adapters merged")["four"]
-    for executor in ("local", "ray"):
-        shared = evaluate("share", executor)
-        assert shared.applied == {"base": {None}, "four": {"shared"}, "sixteen": {"shared"}, "odd": {"merged"}, "whole": {"merged"}}
+    applied = {"four": {"shared"}, "sixteen": {"shared"}, "odd": {"merged"}, "whole": {"merged"}, "base": {None}}
+    for executor, names in (("local", list(applied)), ("ray", ["four", "sixteen", "odd"])):
+        shared = evaluate(names, "share", executor)
+        assert shared.applied == {name: applied[name] for name in names}
         because = shared.reasons("adapters merged")
-        assert because["whole"] == "it replaces whole tensors (modules_to_save)"
+        assert because.get("whole") == ("it replaces whole tensors (modules_to_save)" if "whole" in names else None)
         assert because["odd"] == f"sharing an engine failed: {shared.reasons('swap failed')['odd']}"
         assert "the adapter was not loaded" in because["odd"]
+        wanted = merged.answers.filter(pl.col("checkpoint_id").is_in(names))
         keys = ["checkpoint_id", "checkpoint_digest", "prompt_id", "rendered_digest", "error"]
-        assert shared.answers.select(keys).equals(merged.answers.select(keys))
+        assert shared.answers.select(keys).equals(wanted.select(keys))
         assert shared.answers["error"].null_count() == shared.answers.height
-        exploded = [run.answers["option_logprobs"].explode().to_list() for run in (shared, merged)]
+        exploded = [answers["option_logprobs"].explode().to_list() for answers in (shared.answers, wanted)]
         assert max(abs(one - other) for one, other in zip(*exploded, strict=True)) < TOLERANCE
         first = shared.answers.group_by("checkpoint_id").agg(pl.col("option_logprobs").first())
-        assert len({tuple(row) for row in first["option_logprobs"]}) == 5
+        assert len({tuple(row) for row in first["option_logprobs"]}) == len(names)
         taken = {event["checkpoint"]: event for event in shared.events if event["event"] == "engine swapped"}
-        assert [(taken[name]["canary"], taken[name]["canary_num_tensors"]) for name in ("four", "sixteen")] == [
-            ("passed", 12),
-            ("passed", 28),
-        ]
+        proven = [(taken[name]["canary"], taken[name]["canary_num_tensors"]) for name in ("four", "sixteen")]
+        assert proven == [("passed", 12), ("passed", 28)]
         starts = [event["checkpoint"] for event in shared.events if event["event"] == "engine started"]
-        assert len(starts) == 2, "one for those that share, one for the others"
+        # one for those that share, one for the others; one more where `odd` was refused while `sixteen` still waited
+        assert len(starts) in (2, 3)
