@@ -39,14 +39,12 @@ RULES: tuple[Rule, ...] = (
     ("seeds", lambda value: 0 < len(value) == len(set(value)) and min(value) >= 0, "whole numbers from 0 on, at least one, each once"),
     ("domains", lambda value: value is None or len(value) > 0, "at least one domain, or null for all"),
     ("held_out", lambda value: 0 <= value < 1, "a share from 0 on and under 1"),
-    ("variants", lambda value: 0 < len(value) == len(set(value)), "at least one variant, each once"),
     ("instructions.path", lambda value: value is None or bool(value.strip()), "`bundled`, a file, a hub id, or null"),
     ("instructions.ratio", at_least(0), "a number from 0 on"),
     ("instructions.limit", at_least(1), "a whole number from 1 on, or null"),
     *((f"sft.{key}", holds, allowed) for key, holds, allowed in STAGE_RULES),
     *((f"dpo.{key}", holds, allowed) for key, holds, allowed in STAGE_RULES),
     ("dpo.beta", above(0), "a finite number above 0"),
-    ("optimizer", lambda value: bool(value.strip()), "the name of an optimiser, such as rmsprop or adamw_torch"),
     ("warmup_steps", at_least(0), "a whole number from 0 on"),
     ("max_grad_norm", above(0), "a number above 0"),
     ("max_length", at_least(16), "a whole number from 16 on"),
@@ -109,11 +107,10 @@ def check(config: AlignConfig) -> None:
         problems.append(
             f"evaluation.engine.kind: {config.evaluation.engine.kind.value} came; only weights can be trained, so allowed is vllm."
         )
-    problems += [
-        f"variants: {name!r} is not among evaluation.variants ({config.evaluation.variants}); what is trained on has to be evaluated too."
-        for name in config.variants
-        if name.partition("/")[0] not in {one.partition("/")[0] for one in config.evaluation.variants}
-    ]
+    if "direct" not in config.evaluation.variants:
+        problems.append(f"evaluation.variants: {config.evaluation.variants} came; models are trained in the variant direct, so add it.")
+    if "en" not in config.evaluation.data.languages:
+        problems.append(f"evaluation.data.languages: {config.evaluation.data.languages} came; items are trained in their own text, so add en.")
     if TargetSide.none in config.target_sides and Method.sft not in config.methods:
         problems.append("target_sides: none came without methods: [sft, …]; the control is trained on instructions, which only SFT does.")
     if TargetSide.none in config.target_sides and (config.instructions.path is None or config.instructions.ratio == 0):

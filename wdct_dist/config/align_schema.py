@@ -23,10 +23,24 @@ class Method(Enum):
     dpo = "dpo"
 
 
+class Optimizer(Enum):
+    rmsprop = "rmsprop"
+    adamw_torch = "adamw_torch"
+    adamw_torch_fused = "adamw_torch_fused"
+    adafactor = "adafactor"
+    adagrad = "adagrad"
+    sgd = "sgd"
+
+
 class Precision(Enum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     bfloat16_weights = "bfloat16_weights"
+
+
+class TrainedOrders(Enum):
+    one = "one"
+    rotations = "rotations"
 
 
 @dataclass
@@ -34,7 +48,7 @@ class StageConfig:
     epochs: int = 4
     """Times that every example is seen."""
     learning_rate: float = 1e-5
-    """At its highest, after the warm-up; from there it falls to zero in a straight line."""
+    """At its highest, when the warm-up is over."""
     batch_size: int = 2
     """Examples (or pairs) an update."""
     micro_batch_size: int | None = None
@@ -60,6 +74,15 @@ class LoraConfig:
     dropout: float = 0.0
     target_modules: list[str] | None = None
     """Names of the layers that get an adapter. Empty: all linear layers but the output layer."""
+
+
+@dataclass
+class AugmentTrainingConfig:
+    orders: TrainedOrders = TrainedOrders.rotations
+    """Orders of the options that an item is trained in: `one`, drawn with `order_seed`, or all `rotations`, as they are evaluated."""
+    paraphrases: bool = False
+    """Also the items' paraphrases, as many as both sides of an item have."""
+    order_seed: int = 0
 
 
 @dataclass
@@ -120,14 +143,12 @@ class AlignConfig:
     """Share of the items of each of these domains that is not trained on."""
     split_seed: int = 0
     """Seed of the choice of held-out items."""
-    variants: list[str] = field(default_factory=lambda: ["direct"])
-    """Ways of asking that are trained on, of `evaluation.variants`; a family's name stands for all of its variants. More than one is data
-    augmentation: wordings, label sets and paraphrases of the same items, each in every order of `evaluation.orders`."""
+    augment: AugmentTrainingConfig = field(default_factory=AugmentTrainingConfig)
     instructions: InstructionsConfig = field(default_factory=InstructionsConfig)
     sft: StageConfig = field(default_factory=StageConfig)
     dpo: DpoConfig = field(default_factory=DpoConfig)
-    optimizer: str = "rmsprop"
-    """As the `optim` of transformers calls it: rmsprop, adamw_torch, sgd …"""
+    optimizer: Optimizer = Optimizer.rmsprop
+    """As the `optim` of transformers calls them. The learning rate falls in a straight line to zero after the warm-up."""
     warmup_steps: int = 50
     """Steps in which the learning rate rises from zero."""
     max_grad_norm: float = 10.0
