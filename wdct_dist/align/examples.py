@@ -15,6 +15,7 @@ from wdct_dist.align.preferences import TRAIN, Preferences
 from wdct_dist.align.types import Example, Pair
 from wdct_dist.config.schema import AugmentConfig, Config, LabelSet, Orders
 from wdct_dist.errors import BadInput, DataError
+from wdct_dist.ids import stable_hash
 from wdct_dist.items.types import Item
 from wdct_dist.prompts.build import SkipTally, build_prompts, paraphrases_in
 from wdct_dist.prompts.paraphrase import Paraphrases
@@ -34,7 +35,7 @@ class Augmentation:
     """How many ways of asking an item is trained in."""
 
     orders: TrainedOrders = "one"
-    """`one` order of the options an item, drawn with the seed, or all `rotations`, as they are evaluated."""
+    """All `rotations` of the options, as they are evaluated, or `one` of them an item, drawn with the seed."""
     paraphrases: bool = False
     """Also the item's paraphrases, as many as both of its sides have."""
     order_seed: int = 0
@@ -114,7 +115,7 @@ def mix(examples: Sequence[Example], instructions: Sequence[Example], *, ratio: 
     num_wanted = round(ratio * len(examples))
     if num_wanted and not instructions:
         raise DataError(
-            f"The instruction mix is empty and {num_wanted:,} examples were asked for; give a file with examples, `bundled`, or the ratio 0."
+            f"The instruction mix is empty, and {num_wanted:,} examples were asked for; give `bundled`, a set that has some, or ratio 0."
         )
     generator = random.Random(seed)
     drawn = generator.sample(list(instructions), min(num_wanted, len(instructions)))
@@ -148,8 +149,12 @@ def _asked(
         if prompt.side == preferences.target_side:
             by_item.setdefault(prompt.item_id, []).append(prompt)
     for item_id, (rejected, target) in options.items():
-        for prompt in by_item[item_id]:
-            yield prompt, rejected, target
+        orders = sorted({prompt.permutation for prompt in by_item[item_id]})
+        kept = set(orders)
+        if augmentation.orders == "one":
+            draw = random.Random(stable_hash([augmentation.order_seed, item_id, preferences.target_side]))
+            kept = {draw.choice(orders)}
+        yield from ((prompt, rejected, target) for prompt in by_item[item_id] if prompt.permutation in kept)
 
 
 def asked_as(config: Config, items: Sequence[Item], augmentation: Augmentation, written: Paraphrases | None = None) -> Config:
@@ -160,13 +165,12 @@ def asked_as(config: Config, items: Sequence[Item], augmentation: Augmentation, 
     if augmentation.paraphrases:
         numbers = sorted({number for item in items for number in paraphrases_in(item, LANGUAGE, written)})
         if not numbers:
-            raise DataError("augment.paraphrases: none of the items has a paraphrase of both sides; set it to false, or add some to the data.")
+            raise DataError("augment.paraphrases: no item has a paraphrase of both sides; set it to false, or add some to the data.")
     return replace(
         config,
         variants=["direct", *(["augmented"] if numbers else [])],
         data=replace(config.data, languages=[LANGUAGE]),
-        orders=Orders.random if augmentation.orders == "one" else Orders.rotations,
-        order_seed=augmentation.order_seed,
+        orders=Orders.rotations,
         augment=AugmentConfig(label_sets=[LabelSet.letters], wordings=[0], paraphrases=numbers or [0]),
     )
 

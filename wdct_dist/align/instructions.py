@@ -65,7 +65,7 @@ def read_instructions(setting: str) -> Instructions:
     if not found:
         reasons = "".join(f"; {count:,} records: {reason}" for reason, count in left_out.items())
         raise DataError(
-            f"{setting} has no instruction example{reasons}. A record needs `instruction` and `output`, and may have `input` (Alpaca's format)."
+            f"{setting} has no instruction example{reasons}. A record has `instruction`, `output` and perhaps `input` (Alpaca's format)."
         )
     return Instructions(tuple(found), setting, dict(left_out))
 
@@ -87,7 +87,7 @@ def _records(setting: str) -> Iterator[Any]:
     for path in _files(setting):
         try:
             yield from _of_file(path)
-        except (OSError, ValueError) as error:  # JSON's and Arrow's errors, and text that is not UTF-8, are ValueErrors
+        except (OSError, ValueError, NotImplementedError) as error:  # of JSON, of Arrow, and for text that is not UTF-8
             raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {str(error).partition(chr(10))[0]}.") from None
 
 
@@ -140,7 +140,9 @@ def _of_hub(repo: str, allowed: str) -> list[Path]:
         ) from None
     try:
         patterns = [f"*{suffix}" for suffix in SUFFIXES]
-        folder = Path(huggingface_hub.snapshot_download(repo, repo_type="dataset", allow_patterns=patterns))
+        folder = Path(
+            huggingface_hub.snapshot_download(repo, repo_type="dataset", allow_patterns=patterns, ignore_patterns=["dataset_info*"])
+        )
     except Exception as error:  # the client raises its own errors, those of its HTTP library, and OSErrors
         raise DataError(
             f"{repo} is no file on this machine, and the hub did not give a data set of that name "
