@@ -14,7 +14,9 @@ NO_LOSS = -100
 """The label of a token that has no part in the loss."""
 
 
-def sft_trainer(model: Any, tokenizer: Any, rows: Sequence[SftRow], common: dict[str, Any], adapter: Any | None, callbacks: list[Any]) -> Any:
+def sft_trainer(
+    model: Any, tokenizer: Any, rows: Sequence[SftRow], common: dict[str, Any], adapter: Any | None, callbacks: list[Any]
+) -> Any:
     """TRL's trainer of the model on `rows`, which it takes as they are."""
     data = Dataset.from_dict(
         {

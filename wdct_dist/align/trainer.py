@@ -24,8 +24,9 @@ from wdct_dist.align.dpo import dpo_trainer
 from wdct_dist.align.sft import sft_trainer
 from wdct_dist.align.stage import Stage, StageReport
 from wdct_dist.align.tokens import Rows, TrainingTokens
+from wdct_dist.checkpoints.file_lock import locked
 from wdct_dist.checkpoints.node_copy import on_this_node
-from wdct_dist.config.align_schema import Precision
+from wdct_dist.config.align_schema import DpoConfig, Precision
 from wdct_dist.errors import DataError
 
 WHOLE = "whole"
@@ -37,17 +38,21 @@ IDENTITY = "identity"
 CONTROL = "control_accuracy"
 """Key of the accuracy on the control questions in the trainer's log, which is saved with each state."""
 
-CONTROL_BATCH = 8
-
 
 def train(stage: Stage) -> StageReport:
     """Trains the stage from its beginning, or from its last saved state, and makes its checkpoint.
 
-    Raises `CheckpointError` where the model cannot be asked as the evaluation asks it, `DataError` where nothing is short enough to train on.
+    Whoever else trains the same stage is waited for: after a lost driver or network its process may live on for a while.
+
+    Raises `CheckpointError` where the model cannot be asked as the evaluation asks it, `DataError` where nothing is short enough.
     """
     began = time.perf_counter()
     _prepare_process(stage)
-    with on_this_node(stage.parent, max_gib=stage.cache_gib, allow_pickle=stage.allow_pickle) as lease:
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    with (
+        locked(stage.folder / f".{stage.name}.lock"),
+        on_this_node(stage.parent, max_gib=stage.cache_gib, allow_pickle=stage.allow_pickle) as lease,
+    ):
         run = _Run(stage, lease.directory)
         try:
             run.train()
@@ -141,23 +146,12 @@ class _Run:
         model = self._trainer.model
         was_training = model.training
         model.eval()
-        asked = [
-            (number, place, (*prompt, *label), len(label))
-            for number, (prompt, labels) in enumerate(self._questions)
-            for place, label in enumerate(labels)
-        ]
-        asked.sort(key=lambda one: len(one[2]))
-        scores: dict[tuple[int, int], float] = {}
-        with torch.inference_mode():
-            for start in range(0, len(asked), CONTROL_BATCH):
-                batch = asked[start : start + CONTROL_BATCH]
-                for (number, place, _, _), score in zip(batch, _label_scores(model, batch), strict=True):
-                    scores[number, place] = score
-        model.train(was_training)
         right = 0
-        for number, question in enumerate(self._stage.control):
-            best = max(range(len(question.labels)), key=lambda place: scores[number, place])
-            right += best == question.correct
+        with torch.inference_mode():
+            for question, (prompt, labels) in zip(self._stage.control, self._questions, strict=True):
+                scores = _label_scores(model, prompt, labels)
+                right += max(range(len(scores)), key=scores.__getitem__) == question.correct
+        model.train(was_training)
         return right / len(self._stage.control)
 
     def _build(self) -> Any:
@@ -167,6 +161,7 @@ class _Run:
         adapter = _adapter(stage)
         if stage.name == "sft":
             return sft_trainer(self.model, self._tokenizer, self.rows.sft, common, adapter, callbacks)
+        assert isinstance(settings.method, DpoConfig)
         return dpo_trainer(self.model, self._tokenizer, self.rows.dpo, settings.method, common, adapter, callbacks)
 
 
@@ -298,21 +293,21 @@ def _padding(model: Any) -> list[tuple[Any, Any]]:
     return [(config, getattr(config, "pad_token_id", None)) for config in configs if config is not None]
 
 
-def _label_scores(model: Any, batch: Sequence[tuple[int, int, tuple[int, ...], int]]) -> list[float]:
-    """Log-probability of each sequence's last tokens, as many as its last entry says."""
-    longest = max(len(ids) for _, _, ids, _ in batch)
-    ids = torch.zeros(len(batch), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, (_, _, sequence, _) in enumerate(batch):
-        ids[row, : len(sequence)] = torch.tensor(sequence)
-        mask[row, : len(sequence)] = 1
+def _label_scores(model: Any, prompt: tuple[int, ...], labels: Sequence[tuple[int, ...]]) -> list[float]:
+    """Log-probability of each label behind the prompt; from one pass where their first tokens tell them apart."""
+    if len({label[0] for label in labels}) == len(labels):
+        logprobs = _last_logprobs(model, prompt, 1)[0]
+        scores = [float(logprobs[label[0]]) for label in labels]
+    else:
+        scores = []
+        for label in labels:
+            logprobs = _last_logprobs(model, (*prompt, *label), len(label) + 1)[:-1]
+            scores.append(math.fsum(float(place[token]) for place, token in zip(logprobs, label, strict=True)))
+    return [score if math.isfinite(score) else -math.inf for score in scores]
+
+
+def _last_logprobs(model: Any, ids: Sequence[int], num_places: int) -> torch.Tensor:
+    """Of what comes after each of the last `num_places` tokens."""
     device = next(model.parameters()).device
-    logits = model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
-    scores = []
-    for row, (_, _, sequence, size) in enumerate(batch):
-        end = len(sequence)
-        places = logits[row, end - size - 1 : end - 1].float().log_softmax(-1)
-        wanted = torch.tensor(sequence[end - size :], device=device)
-        score = float(places.gather(1, wanted[:, None]).sum())
-        scores.append(score if math.isfinite(score) else -math.inf)
-    return scores
+    logits = model(input_ids=torch.tensor([list(ids)], device=device), logits_to_keep=num_places, use_cache=False).logits
+    return logits[0].float().log_softmax(-1)

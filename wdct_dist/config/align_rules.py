@@ -110,7 +110,9 @@ def check(config: AlignConfig) -> None:
     if "direct" not in config.evaluation.variants:
         problems.append(f"evaluation.variants: {config.evaluation.variants} came; models are trained in the variant direct, so add it.")
     if "en" not in config.evaluation.data.languages:
-        problems.append(f"evaluation.data.languages: {config.evaluation.data.languages} came; items are trained in their own text, so add en.")
+        problems.append(
+            f"evaluation.data.languages: {config.evaluation.data.languages} came; items are trained in their own text, so add en."
+        )
     if TargetSide.none in config.target_sides and Method.sft not in config.methods:
         problems.append("target_sides: none came without methods: [sft, …]; the control is trained on instructions, which only SFT does.")
     if TargetSide.none in config.target_sides and (config.instructions.path is None or config.instructions.ratio == 0):
@@ -166,13 +168,13 @@ def _recipe_problems(entry: Any, recipe: Recipe) -> list[str]:
             )
     if recipe.lora.r is None and (recipe.lora.alpha is not None or recipe.lora.target_modules is not None or recipe.lora.dropout):
         problems.append(
-            f"{where}: lora.alpha, lora.dropout or lora.target_modules came without lora.r, so all weights would be trained and the adapter's "
-            "settings ignored; give lora.r for an adapter, or leave them out."
+            f"{where}: lora.alpha, lora.dropout or lora.target_modules came without lora.r, so all weights would be trained and the "
+            "adapter's settings ignored; give lora.r for an adapter, or leave them out."
         )
     if recipe.lora.r is None and isinstance(entry, Mapping) and entry.get("base") is not None:
         problems.append(
-            f"{where}: is an adapter (it has a base), and all weights would be trained: adapter and full weights do not mix. Give lora.r to "
-            "train a further adapter over the merged model, or name a model with full weights."
+            f"{where}: is an adapter (it has a base), and all weights would be trained: adapter and full weights do not mix. Give lora.r "
+            "to train a further adapter over the merged model, or name a model with full weights."
         )
     return problems
 

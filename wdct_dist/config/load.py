@@ -32,7 +32,7 @@ Schema = TypeVar("Schema")
 
 
 def read_into(schema: type[Schema], path: str | Path, overrides: Sequence[str], section: str = "") -> Schema:
-    """A configuration of any schema that has a `run_dir`, not checked yet; `section`: the key where it holds a `Config`, for its presets."""
+    """A configuration of any schema that has a `run_dir`, not checked yet; `section`: where it holds a `Config`, for its presets."""
     file = Path(path)
     layers = [
         (f"in {file}", _read_file(file)),
