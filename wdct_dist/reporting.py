@@ -39,7 +39,27 @@ def score_run(store: Store, config: Config | None = None, tally: ReplyTally | No
     settings = config or read_config(store)
     digests = {one["checkpoint_id"]: one["digest"] for one in read_provenance(store).get("checkpoints", [])}
     summary = write_scores(store, digests, settings.metrics, tally)
-    return write_comparisons(store, summary, digests, settings.metrics)
+    whole = write_comparisons(store, summary, digests, settings.metrics)
+    write_change(store, settings)
+    return whole
+
+
+def write_change(store: Store, settings: Config) -> None:
+    """Writes scores/change.arrow where checkpoints of the run came from alignment in it; scores/items.arrow is there."""
+    from wdct_dist.align.produced import find_aligned
+    from wdct_dist.metrics import change
+    from wdct_dist.metrics.arrow_frame import write_frame
+    from wdct_dist.metrics.panel import build_panel
+    from wdct_dist.metrics.run_comparisons import bootstrap_of
+    from wdct_dist.metrics.run_scores import ITEMS
+    from wdct_dist.tables import schema
+
+    aligned = find_aligned(store, read_provenance(store).get("checkpoints", []))
+    if not aligned:
+        return
+    scores = scan(store, ITEMS)
+    table = change.change(scores, build_panel(scores, scan(store, items_file.NAME)), aligned, bootstrap_of(settings.metrics))
+    write_frame(store, change.NAME, table, schema.SCORES_CHANGE)
 
 
 def report_run(store: Store, *, page: bool = False, form: str = TEXT) -> None:
