@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from wdct_dist.config.align_schema import DivergenceConfig
 
-RISEN = 0.1
+RISEN = 0.3
 """A reward margin that never was above this has nothing to lose: what it falls by is noise."""
 
 
