@@ -56,6 +56,7 @@ def write_change(store: Store, settings: Config) -> None:
 
     aligned = find_aligned(store, read_provenance(store).get("checkpoints", []))
     if not aligned:
+        store.delete(change.NAME)
         return
     scores = scan(store, ITEMS)
     table = change.change(scores, build_panel(scores, scan(store, items_file.NAME)), aligned, bootstrap_of(settings.metrics))

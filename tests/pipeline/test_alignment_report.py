@@ -82,13 +82,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_scoring_writes_the_changes_of_every_produced_checkpoint(run: Path) -> None:
     table = pl.read_ipc(run / "scores" / "change.arrow")
     assert table.columns == schema.SCORES_CHANGE.names
-    named = table.select("checkpoint_id", "baseline_id", "branch", "target_side", "method", "epoch").unique(maintain_order=True).rows()
+    named = (
+        table.select("checkpoint_id", "baseline_id", "branch", "target_side", "method", "epoch", "control")
+        .unique(maintain_order=True)
+        .rows()
+    )
     assert named == [
         # trained on no item, and held against what the other branch was trained on
-        (CHECKPOINTS[4], "base", BRANCHES[1], "word", "sft", None),
-        (CHECKPOINTS[1], "base", BRANCHES[0], "word", "sft", 1),
-        (CHECKPOINTS[2], "base", BRANCHES[0], "word", "sft", None),
-        (CHECKPOINTS[3], "base", BRANCHES[0], "word", "dpo", None),
+        (CHECKPOINTS[4], "base", BRANCHES[1], "word", "sft", None, True),
+        (CHECKPOINTS[1], "base", BRANCHES[0], "word", "sft", 1, False),
+        (CHECKPOINTS[2], "base", BRANCHES[0], "word", "sft", None, False),
+        (CHECKPOINTS[3], "base", BRANCHES[0], "word", "dpo", None, False),
     ]
     assert set(table["variant"]) == {"direct", "cot"}
     direct = table.filter(metric="direct_change", domain="all", variant="direct", checkpoint_id=CHECKPOINTS[3])
@@ -117,10 +121,10 @@ def test_the_terminal_report_has_change_rates_with_their_counts(run: Path, capsy
     table = pl.read_ipc(run / "scores" / "change.arrow")
     [row] = table.filter(metric="indirect_change", domain="all", variant="direct", split="train", checkpoint_id=CHECKPOINTS[3]).to_dicts()
     assert f"{row['n_changed']}/{row['n']}" in said
-    assert re.search(
-        rf"base-word-seed0/dpo: the words that were aligned changed for .* deeds followed for {row['value']:.3f}", " ".join(said.split())
-    )
-    assert max(map(len, said.splitlines())) <= 80 or not said
+    told = " ".join(said.split())
+    assert re.search(rf" base-word-seed0/dpo: words turned to the target option for .* deeds for {row['value']:.3f} \[", told)
+    assert "Control base-none-seed0/sft: words turned" in told
+    assert max(map(len, said.splitlines())) <= 80
 
 
 def test_the_page_has_charts_of_changes_trainings_and_descent(run: Path) -> None:
@@ -132,7 +136,7 @@ def test_the_page_has_charts_of_changes_trainings_and_descent(run: Path) -> None
         assert name in charts
     assert "log-sft-reward-margin" not in charts
     assert '<a href="#alignment">' in page
-    assert "1 values that are not finite are left out." in page
+    assert "Left out, since they are not finite: 1." in page
     [spec] = re.findall(r'id="family-tree-spec">(.*?)</script>', page)
     tree = json.loads(spec)
     lines, points, _ = (tree["datasets"][layer["data"]["name"]] for layer in tree["layer"])

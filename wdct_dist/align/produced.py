@@ -80,8 +80,11 @@ def find_aligned(store: Store, checkpoints: Sequence[Mapping[str, Any]]) -> list
     ids = {one["checkpoint_id"]: made for one in checkpoints if (made := _produced_as(one, produced)) is not None}
     found: list[Aligned] = []
     for checkpoint_id, made in sorted(ids.items(), key=lambda one: produced.index(one[1])):
-        for table in _preferences_of(made, ids, by_branch):
-            found.append(Aligned(checkpoint_id, str(table["baseline_id"][0]), made.branch, made.stage, made.seed, made.epoch, table))
+        own = [table] if (table := by_branch.get(made.branch)) is not None and table["target_option"].count() else []
+        for table in own or _held_against(made, ids, by_branch):
+            found.append(
+                Aligned(checkpoint_id, str(table["baseline_id"][0]), made.branch, made.stage, made.seed, made.epoch, table, not own)
+            )
     return found
 
 
@@ -93,10 +96,8 @@ def _produced_as(checkpoint: Mapping[str, Any], produced: Sequence[Produced]) ->
     return next(iter((*by_place, *by_name)), None)
 
 
-def _preferences_of(made: Produced, ids: Mapping[str, Produced], by_branch: Mapping[str, pl.DataFrame]) -> list[pl.DataFrame]:
-    own = by_branch.get(made.branch)
-    if own is not None and own["target_option"].count():
-        return [own]
+def _held_against(made: Produced, ids: Mapping[str, Produced], by_branch: Mapping[str, pl.DataFrame]) -> list[pl.DataFrame]:
+    """For a control, what was aligned from the same baseline: the first branch of each side."""
     root = made.parent_id
     while root in ids:
         root = ids[root].parent_id

@@ -25,6 +25,8 @@ MEASURES = {"cs": "CS", "pcs": "PCS"}
 TRAINED_AS = "direct"
 """The variant that alignment trains on, which the sentences are about where it was evaluated."""
 
+AS_SHOWN = {"word": "words", "deed": "deeds"}
+
 Record = dict[str, Any]
 
 
@@ -45,9 +47,9 @@ def sentences(change: pl.DataFrame | None) -> list[str]:
             direct, indirect = found["direct_change"], found["indirect_change"]
             other = "deeds" if side == "word" else "words"
             said.append(
-                f"{direct['checkpoint_id']}: the {side}s that were aligned changed for {_figure(direct).with_interval} of {direct['n']:,} "
-                f"trained items; {other} followed for {_figure(indirect).with_interval} of the {indirect['n']:,} where they were not so "
-                "already."
+                f"{'Control ' * direct['control']}{direct['checkpoint_id']}: {side}s turned to the target option for "
+                f"{_figure(direct).with_interval} of {direct['n']:,} trained items (direct change), {other} for "
+                f"{_figure(indirect).with_interval} of the {indirect['n']:,} where they were not there already (indirect change)."
             )
     return said[:MOST_SENTENCES]
 
@@ -77,13 +79,13 @@ def domains_of(change: pl.DataFrame) -> list[str]:
 
 def _rates(title: str, rows: tuple[tuple[str, ...], ...], unanswered: int) -> Table:
     notes = [
-        "direct: answers on the aligned side that are now the target option",
+        "direct: answers on the aligned side that are now the target option; items: how many changed, of how many",
         "indirect: answers on the other side that are now the corresponding option, of those that were not before",
     ]
     if unanswered:
         notes.append(f"in {unanswered:,} cases there was no answer after alignment; they count as not changed")
     columns = ("direct [interval]", "direct\nitems", "indirect [interval]", "indirect\nitems")
-    return Table(title, "checkpoint (aligned side)", columns, rows, tuple(notes))
+    return Table(title, "checkpoint", columns, rows, tuple(notes))
 
 
 def _rate_rows(records: Sequence[Record], named: Callable[[Record], str]) -> tuple[tuple[str, ...], ...]:
@@ -119,9 +121,11 @@ def _consistency_rows(records: Sequence[Record], named: Callable[[Record], str])
 
 
 def _namer(change: pl.DataFrame) -> Callable[[Record], str]:
-    """Names a row by its checkpoint and aligned side, with variant and language where rows differ in them."""
-    more = [name for name in ("variant", "language") if change[name].n_unique() > 1]
-    return lambda one: ", ".join([f"{one['checkpoint_id']} ({one['target_side']})", *(str(one[name]) for name in more)])
+    """Names a row by its checkpoint, with aligned side, variant and language where rows differ in them."""
+    more = [name for name in ("target_side", "variant", "language") if change[name].n_unique() > 1]
+    return lambda one: ", ".join(
+        [str(one["checkpoint_id"]) + " (control)" * one["control"], *(AS_SHOWN.get(str(one[name]), str(one[name])) for name in more)]
+    )
 
 
 def _figure(one: Record) -> Figure:

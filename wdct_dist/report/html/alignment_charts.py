@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import polars as pl
 
-from wdct_dist.report.change import SPLITS
+from wdct_dist.report.change import AS_SHOWN, SPLITS
 from wdct_dist.report.html.charts import ROW_HEIGHT, Chart, below, colours, params
 from wdct_dist.report.html.figures import short_names
 
@@ -26,6 +26,9 @@ LOGGED = {
 }
 """Columns of a training's log, and what a reader calls them."""
 
+SHARES, TINY = {"reward_accuracy"}, {"learning_rate"}
+"""Columns that are drawn from 0 to 1, and those whose figures are written with an exponent."""
+
 MOST_POINTS = 400
 """Steps of one line that are drawn, evenly spaced: more cannot be told apart."""
 
@@ -37,12 +40,12 @@ def changed_answers(change: pl.DataFrame, asked: Sequence[str]) -> Iterator[Char
 
     `asked`: the page's ways of asking; the first of them that has changes is shown first.
     """
-    several = change["language"].n_unique() > 1
+    several, both = change["language"].n_unique() > 1, change["target_side"].n_unique() > 1
     names = short_names(change["checkpoint_id"].unique(maintain_order=True).to_list())
     for split in ("train", "held_out"):
         values = [
             {
-                "name": f"{names[row['checkpoint_id']]} ({row['target_side']})",
+                "name": names[row["checkpoint_id"]] + (f", {AS_SHOWN[row['target_side']]}" if both else ""),
                 "checkpoint": row["checkpoint_id"],
                 "asked": f"{row['variant']}, {row['language']}" if several else row["variant"],
                 "rate": RATES[row["metric"]],
@@ -95,6 +98,7 @@ def training_curves(training: pl.DataFrame) -> Iterator[Chart]:
             longest = max(part.height for part in drawn.partition_by("branch"))
             every = -(-longest // MOST_POINTS)
             thinned = drawn.filter(pl.int_range(pl.len()).over("branch") % every == 0)
+            scale = alt.Scale(domain=[0, 1]) if column in SHARES else alt.Scale(zero=False)
             by_branch = alt.Color("branch:N", title=None, scale=alt.Scale(range=colours()), legend=below())
             text = f"{title} of {stage.upper()} against its steps"
             chart = (
@@ -102,7 +106,7 @@ def training_curves(training: pl.DataFrame) -> Iterator[Chart]:
                 .mark_line(clip=True)
                 .encode(
                     x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=6)),
-                    y=alt.Y("value:Q", title=title, scale=alt.Scale(zero=False)),
+                    y=alt.Y("value:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5, format="~e" if column in TINY else "~g")),
                     color=by_branch,
                     tooltip=[alt.Tooltip("branch:N"), alt.Tooltip("step:Q"), alt.Tooltip("epoch:Q", format=".2f"), alt.Tooltip("value:Q")],
                 )
@@ -111,7 +115,7 @@ def training_curves(training: pl.DataFrame) -> Iterator[Chart]:
             lost = logged[column].drop_nulls().len() - drawn.height
             said = f"{text[0].upper()}{text[1:]}."
             said += f" Every {every}th step." if every > 1 else ""
-            said += f" {lost:,} values that are not finite are left out." if lost else ""
+            said += f" Left out, since they are not finite: {lost:,}." if lost else ""
             yield Chart(f"log-{stage}-{column.replace('_', '-')}", f"{stage.upper()}: {title}", said, chart.to_dict())
 
 
