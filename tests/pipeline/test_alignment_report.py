@@ -15,7 +15,7 @@ from wdct_dist.align.preferences import find_preferences, write_preferences
 from wdct_dist.align.produced import find_descents, find_produced
 from wdct_dist.cli.main import main
 from wdct_dist.items.load import BUNDLED, read_records
-from wdct_dist.reporting import findings, score_run
+from wdct_dist.reporting import score_run
 from wdct_dist.tables import schema
 from wdct_dist.tables.run_dir import read_provenance
 from wdct_dist.tables.storage import Store
@@ -149,9 +149,3 @@ def test_the_page_has_charts_of_changes_trainings_and_descent(run: Path) -> None
         CHECKPOINTS[1]: (1, "base"),
     }
     assert len(lines) == 8, "one to each child, and one down to it"
-
-
-def test_a_run_without_alignment_shows_nothing_of_it(run: Path) -> None:
-    store = Store(str(run / "align" / BRANCHES[0]))
-    assert find_produced(store) == []
-    assert findings(Store(str(run))).descents
