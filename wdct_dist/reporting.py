@@ -56,6 +56,7 @@ def write_change(store: Store, settings: Config) -> None:
 
     aligned = find_aligned(store, read_provenance(store).get("checkpoints", []))
     if not aligned:
+        store.delete(change.NAME)
         return
     scores = scan(store, ITEMS)
     table = change.change(scores, build_panel(scores, scan(store, items_file.NAME)), aligned, bootstrap_of(settings.metrics))
@@ -137,6 +138,8 @@ def findings(store: Store) -> Findings:
     """What a run's reports are made from; its tables are derived first where they are not there, or older than the answers."""
     import polars as pl
 
+    from wdct_dist.align.produced import find_descents, read_training
+    from wdct_dist.metrics.change import NAME as CHANGE
     from wdct_dist.metrics.run_comparisons import DIFFERENCES, EFFECTS
     from wdct_dist.report.findings import Findings, Scores
     from wdct_dist.report.status import unfinished_text
@@ -145,11 +148,19 @@ def findings(store: Store) -> Findings:
     # the manifest is written after the shards, so what is younger than it has seen them (but for a killed driver's last seconds)
     is_scored = store.exists(SUMMARY) and store.changed_ns(SUMMARY) >= store.changed_ns(manifest.NAME)
     summary = pl.DataFrame(read_table(store, SUMMARY)) if is_scored else score_run(store, config)
-    differences, effects = (pl.DataFrame(read_table(store, name)) if store.exists(name) else None for name in (DIFFERENCES, EFFECTS))
+    comparisons = (DIFFERENCES, EFFECTS, CHANGE)
+    differences, effects, change = (pl.DataFrame(read_table(store, name)) if store.exists(name) else None for name in comparisons)
     said = dict.fromkeys(str(event["note"]) for event in read_events(store) if event["event"] == "engine note")
     unfinished = unfinished_text(store, config, record)
     notes = [*([] if unfinished is None else [unfinished]), *said]
-    return Findings(Scores(summary, differences, effects), config, record, notes)
+    return Findings(
+        Scores(summary, differences, effects, change),
+        config,
+        record,
+        notes,
+        read_training(store),
+        find_descents(store, record.get("checkpoints", [])),
+    )
 
 
 def export_run(store: Store, folder: Path, form: str) -> list[Path]:

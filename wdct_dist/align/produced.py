@@ -38,7 +38,10 @@ class Produced:
 
 
 def find_produced(store: Store) -> list[Produced]:
-    """What the run's folder `align` holds, by name; empty where nothing was aligned. What is not whole has no provenance.json yet."""
+    """What the run's folder `align` holds, by branch and in the order of training; empty where nothing was aligned.
+
+    What is not whole is under a hidden name yet.
+    """
     found = []
     for file in store.names_below(FOLDER, PROVENANCE):
         name = file.removeprefix(f"{FOLDER}/").removesuffix(f"/{PROVENANCE}")
@@ -62,11 +65,11 @@ def find_produced(store: Store) -> list[Produced]:
                     store.path(f"{FOLDER}/{name}"),
                 )
             )
-    return found
+    return sorted(found, key=lambda one: (one.branch, one.stage != "sft", one.epoch is None, one.epoch or 0))
 
 
 def find_aligned(store: Store, checkpoints: Sequence[Mapping[str, Any]]) -> list[Aligned]:
-    """The produced checkpoints among those that the run evaluated, in their order; `checkpoints` as its provenance lists them.
+    """The produced checkpoints that the run evaluated, in the order of training; `checkpoints` as its provenance lists them.
 
     A branch without items to align, trained as a control, is held against the preferences of the branches from the same baseline.
     """
@@ -74,11 +77,14 @@ def find_aligned(store: Store, checkpoints: Sequence[Mapping[str, Any]]) -> list
     if not produced:
         return []
     by_branch = {file.split("/")[1]: pl.DataFrame(read_table(store, file)) for file in store.names_below(FOLDER, preferences.NAME)}
-    ids = {one["checkpoint_id"]: found for one in checkpoints if (found := _produced_as(one, produced)) is not None}
-    found = []
-    for checkpoint_id, made in ids.items():
-        for table in _preferences_of(made, ids, by_branch):
-            found.append(Aligned(checkpoint_id, str(table["baseline_id"][0]), made.branch, made.stage, made.seed, made.epoch, table))
+    ids = {one["checkpoint_id"]: made for one in checkpoints if (made := _produced_as(one, produced)) is not None}
+    found: list[Aligned] = []
+    for checkpoint_id, made in sorted(ids.items(), key=lambda one: produced.index(one[1])):
+        own = [table] if (table := by_branch.get(made.branch)) is not None and table["target_option"].count() else []
+        for table in own or _held_against(made, ids, by_branch):
+            found.append(
+                Aligned(checkpoint_id, str(table["baseline_id"][0]), made.branch, made.stage, made.seed, made.epoch, table, not own)
+            )
     return found
 
 
@@ -90,10 +96,8 @@ def _produced_as(checkpoint: Mapping[str, Any], produced: Sequence[Produced]) ->
     return next(iter((*by_place, *by_name)), None)
 
 
-def _preferences_of(made: Produced, ids: Mapping[str, Produced], by_branch: Mapping[str, pl.DataFrame]) -> list[pl.DataFrame]:
-    own = by_branch.get(made.branch)
-    if own is not None and own["target_option"].count():
-        return [own]
+def _held_against(made: Produced, ids: Mapping[str, Produced], by_branch: Mapping[str, pl.DataFrame]) -> list[pl.DataFrame]:
+    """For a control, what was aligned from the same baseline: the first branch of each side."""
     root = made.parent_id
     while root in ids:
         root = ids[root].parent_id
@@ -102,6 +106,34 @@ def _preferences_of(made: Produced, ids: Mapping[str, Produced], by_branch: Mapp
         if table["target_option"].count() and table["baseline_id"][0] == root:
             sides.setdefault(table["target_side"][0], table)
     return list(sides.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Descent:
+    """One line of the graph of checkpoints: which was trained from which."""
+
+    child: str
+    parent: str
+    stage: str
+    branch: str
+    epoch: int | None
+
+
+def find_descents(store: Store, checkpoints: Sequence[Mapping[str, Any]]) -> list[Descent]:
+    """Of every produced checkpoint, in their order; named as the run evaluated them, those that it did not by their folder."""
+    produced = find_produced(store)
+    ids = {made.name: one["checkpoint_id"] for one in checkpoints if (made := _produced_as(one, produced)) is not None}
+    by_digest = {one.get("digest"): one["checkpoint_id"] for one in checkpoints}
+    return [
+        Descent(
+            ids.get(one.name, one.name),
+            by_digest.get(one.parent_digest) or ids.get(one.parent_id, one.parent_id),
+            one.stage,
+            one.branch,
+            one.epoch,
+        )
+        for one in produced
+    ]
 
 
 def read_training(store: Store) -> pl.DataFrame | None:

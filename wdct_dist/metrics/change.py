@@ -65,7 +65,9 @@ class Aligned:
     epoch: int | None
     """None: the end of the stage."""
     preferences: pl.DataFrame
-    """Columns of `schema.PREFERENCES`. Of a control that was trained on no item: those that it is held against."""
+    """Columns of `schema.PREFERENCES`."""
+    control: bool = False
+    """Trained on no item; `preferences` are those of a branch that was, which it is held against."""
 
     @property
     def target_side(self) -> Side:
@@ -118,6 +120,7 @@ def _rows(
         "method": one.method,
         "seed": one.seed,
         "epoch": one.epoch,
+        "control": one.control,
         "variant": after.variant,
         "language": after.language,
         "level": bootstrap.level,

@@ -229,6 +229,8 @@ SCORES_CHANGE = pa.schema(
         ("seed", pa.int64()),
         # null: the end of the stage
         ("epoch", pa.int64()),
+        # trained on no item, and held against what was trained from the same baseline
+        ("control", pa.bool_()),
         ("variant", pa.string()),
         ("language", pa.string()),
         # train | held_out: the aligned items; all: every item evaluated (consistency alone)
