@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
@@ -55,7 +55,7 @@ from wdct_dist.pipeline import Outcome, evaluate, find_checkpoints
 from wdct_dist.prompts.build import build_prompts
 from wdct_dist.tables.arrow_file import scan
 from wdct_dist.tables.events import EventLog
-from wdct_dist.tables.run_dir import locked
+from wdct_dist.tables.run_dir import locked, read_provenance
 from wdct_dist.tables.storage import Store
 
 FOLDER = "align"
@@ -193,8 +193,9 @@ def _require_trainable(model: Checkpoint, recipe: Recipe, config: AlignConfig) -
 
 
 def ask_baselines(config: AlignConfig, store: Store, models: Sequence[tuple[Checkpoint, Recipe]]) -> Outcome:
-    """The models' own answers; of a run that goes on together with the checkpoints that were made before."""
-    made = [entry for branch in branches_of(config, store, models) for entry in made_entries(branch)]
+    """The models' own answers. Checkpoints that were evaluated before stay in the tables; new ones come with `ask_all`."""
+    asked = {one["checkpoint_id"] for one in read_provenance(store).get("checkpoints", [])}
+    made = [entry for branch in branches_of(config, store, models) for entry in made_entries(branch) if entry["id"] in asked]
     return evaluate(config.evaluation, [*config.evaluation.checkpoints, *made])
 
 
@@ -309,19 +310,23 @@ def train(config: AlignConfig, store: Store, branches: Sequence[Branch]) -> str 
         partial(size_task, config.resources.cpus, config.resources.gpus),
         config.evaluation.dispatch,
         max_attempts=config.resources.max_attempts,
-        goes_on=lambda report: report.diverged is None,
+        take=partial(_take, titles, say),
         say=say,
     )
-    for report in outcome.results.values():
-        say("stage trained" if report.diverged is None else "stage diverged", **_facts(report))
-        if report.diverged is not None:
-            titles[report.title].stopped = f"{report.title.rpartition('/')[2]}: {report.diverged}"
     for title, error in outcome.failed.items():
         titles[title].stopped = f"{title.rpartition('/')[2]}: {_said(error)}"
     events.flush()
     if outcome.failed and len(outcome.failed) == len({title for title in titles if titles[title].stopped}) == len(branches):
         _raise_all(outcome.failed)
     return outcome.interrupted
+
+
+def _take(branches: Mapping[str, Branch], say: Callable[..., None], report: StageReport) -> bool:
+    """Notes what became of a stage; returns whether the next one may begin."""
+    say("stage trained" if report.diverged is None else "stage diverged", **_facts(report))
+    if report.diverged is not None:
+        branches[report.title].stopped = f"{report.title.rpartition('/')[2]}: {report.diverged}"
+    return report.diverged is None
 
 
 def train_stage(stage: Stage, size: TaskSize) -> StageReport:

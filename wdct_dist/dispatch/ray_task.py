@@ -57,14 +57,14 @@ def run_tasks(
     config: DispatchConfig,
     *,
     max_attempts: int,
-    goes_on: Callable[[Result], bool],
+    take: Callable[[Result], bool],
     say: Callable[..., None],
 ) -> Outcome[Result]:
     """Does all tasks that can be done, in the cluster that `config` names.
 
     `work` is a function of a module, called with what `prepare` gave and the task's size. `size`: from the resources of the nodes to what a
-    task asks for. `goes_on`: whether others may build on a result. `say` is told what happens. Raises what is a fault of the store, and
-    `Incomplete` where the head node is lost.
+    task asks for. `take` is given each result as it comes, and returns whether others may build on it. `say` is told what happens. Raises
+    what is a fault of the store, and `Incomplete` where the head node is lost.
     """
     ray_environment.prepare()
     with contextlib.ExitStack() as cluster, Interrupts() as interrupts:
@@ -73,7 +73,7 @@ def run_tasks(
         cluster.callback(connection.leave)
         connection.wait()
         head = cluster.enter_context(HeadWatch(head_address()))
-        driver = _Driver(tasks, work, size(_nodes()), max_attempts, goes_on, say)
+        driver = _Driver(tasks, work, size(_nodes()), max_attempts, take, say)
         try:
             driver.run(head, interrupts)
         except HeadLost as lost:
@@ -93,7 +93,7 @@ class _Driver(Generic[Result]):
         work: Callable[[Any, TaskSize], Result],
         size: TaskSize,
         max_attempts: int,
-        goes_on: Callable[[Result], bool],
+        take: Callable[[Result], bool],
         say: Callable[..., None],
     ) -> None:
         self.outcome: Outcome[Result] = Outcome()
@@ -102,7 +102,8 @@ class _Driver(Generic[Result]):
         self._running: dict[Any, tuple[Task[Result], Any]] = {}
         self._size = size
         self._max_attempts = max_attempts
-        self._goes_on = goes_on
+        self._take = take
+        self._is_built_on: dict[str, bool] = {}
         self._say = say
         # a process for each task: what it had of a device's memory goes with it; given again by us, since only we know what is told
         self._remote = ray.remote(work).options(num_cpus=size.cpus, num_gpus=size.gpus, max_calls=1, max_retries=0)
@@ -127,10 +128,11 @@ class _Driver(Generic[Result]):
         """Gives what is due to Ray, which begins it as soon as there is room."""
         for task in list(self._waiting):
             if task.after is None or task.after in self.outcome.results:
-                before = None if task.after is None else self.outcome.results[task.after]
                 self._waiting.remove(task)
-                if before is None or self._goes_on(before):
-                    self._begin(task, task.prepare(before))
+                if task.after is None:
+                    self._begin(task, task.prepare(None))
+                elif self._is_built_on[task.after]:
+                    self._begin(task, task.prepare(self.outcome.results[task.after]))
 
     def _begin(self, task: Task[Result], given: Any) -> None:
         self._attempts[task.name] = self._attempts.get(task.name, 0) + 1
@@ -140,7 +142,7 @@ class _Driver(Generic[Result]):
     def _record(self, call: Any) -> None:
         task, given = self._running.pop(call)
         try:
-            self.outcome.results[task.name] = ray.get(call)
+            result = ray.get(call)
         except Exception as error:
             fault = classify(error)
             if fault is Fault.store:
@@ -152,7 +154,8 @@ class _Driver(Generic[Result]):
             self.outcome.failed[task.name] = root_cause(error)
             self._say("task failed", task=task.name, reason=_reason(error))
         else:
-            self._say("task done", task=task.name)
+            self.outcome.results[task.name] = result
+            self._is_built_on[task.name] = self._take(result)
 
 
 def _reason(error: BaseException) -> str:
