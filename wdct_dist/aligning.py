@@ -35,6 +35,7 @@ from wdct_dist.config.align_rules import FREE_TO_CHANGE, Recipe, models_of
 from wdct_dist.config.align_schema import AlignConfig, Method, TargetSide
 from wdct_dist.config.load import differences, from_yaml_into, to_yaml
 from wdct_dist.config.schema import PromptFormat
+from wdct_dist.dispatch import ray_environment
 from wdct_dist.dispatch.task_size import TaskSize, size_task
 from wdct_dist.errors import (
     EXIT_COMPLETE,
@@ -272,6 +273,7 @@ def _fill(
 
 def train(config: AlignConfig, store: Store, branches: Sequence[Branch]) -> str | None:
     """Trains every stage that is not done; returns the signal that stopped it, or None. Branches that fail are marked as stopped."""
+    ray_environment.prepare()
     from wdct_dist.dispatch.ray_task import Task, run_tasks
 
     events = EventLog(store)

@@ -1,7 +1,8 @@
 """Long pieces of work as Ray tasks, each in a process of its own: given when what they build on is done, several at once where the cluster
 has room, and given again where their process or node is lost.
 
-What a task does is the caller's; it has to be able to go on from where a killed one was.
+What a task does is the caller's; it has to be able to go on from where a killed one was. `ray_environment.prepare` comes before this is
+imported.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any, Generic, TypeVar
 import ray
 
 from wdct_dist.config.schema import DispatchConfig
-from wdct_dist.dispatch import ray_environment
 from wdct_dist.dispatch.faults import Fault, classify, reason, root_cause
 from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.ray_cluster import Connection, head_address
@@ -66,7 +66,6 @@ def run_tasks(
     task asks for. `take` is given each result as it comes, and returns whether others may build on it. `say` is told what happens. Raises
     what is a fault of the store, and `Incomplete` where the head node is lost.
     """
-    ray_environment.prepare()
     with contextlib.ExitStack() as cluster, Interrupts() as interrupts:
         connection = Connection(config)
         connection.start()
@@ -106,7 +105,7 @@ class _Driver(Generic[Result]):
         self._is_built_on: dict[str, bool] = {}
         self._say = say
         # a process for each task: what it had of a device's memory goes with it; given again by us, since only we know what is told
-        self._remote = ray.remote(work).options(num_cpus=size.cpus, num_gpus=size.gpus, max_calls=1, max_retries=0)
+        self._remote = ray.remote(num_cpus=size.cpus, num_gpus=size.gpus, max_calls=1, max_retries=0)(work)
 
     def run(self, head: HeadWatch, interrupts: Interrupts) -> None:
         self._give()
