@@ -318,7 +318,7 @@ def train(config: AlignConfig, store: Store, branches: Sequence[Branch]) -> str 
     for title, error in outcome.failed.items():
         titles[title].stopped = f"{title.rpartition('/')[2]}: {_said(error)}"
     events.flush()
-    if outcome.failed and len(outcome.failed) == len({title for title in titles if titles[title].stopped}) == len(branches):
+    if outcome.failed and not outcome.results and all(branch.stopped for branch in branches):
         _raise_all(outcome.failed)
     return outcome.interrupted
 

@@ -53,6 +53,8 @@ def train(stage: Stage) -> StageReport:
         locked(stage.folder / f".{stage.name}.lock"),
         on_this_node(stage.parent, max_gib=stage.cache_gib, allow_pickle=stage.allow_pickle) as lease,
     ):
+        if provenance.is_made(stage, stage.checkpoint):
+            return StageReport(stage.title, time.perf_counter() - began, 0, 0, 0, 0)
         run = _Run(stage, lease.directory)
         try:
             run.train()
