@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -61,6 +62,9 @@ from wdct_dist.tables.storage import Store
 
 FOLDER = "align"
 CONFIG = f"{FOLDER}/config.yaml"
+
+SAY_EVERY_S = 20.0
+"""Between two lines that say how far training is."""
 
 PACKAGES = ("trl", "peft", "datasets")
 """What training needs beside an engine."""
@@ -314,6 +318,7 @@ def train(config: AlignConfig, store: Store, branches: Sequence[Branch]) -> str 
         max_attempts=config.resources.max_attempts,
         take=partial(_take, titles, say),
         say=say,
+        watch=_Progress(branches),
     )
     for title, error in outcome.failed.items():
         titles[title].stopped = f"{title.rpartition('/')[2]}: {_said(error)}"
@@ -329,6 +334,22 @@ def _take(branches: Mapping[str, Branch], say: Callable[..., None], report: Stag
     if report.diverged is not None:
         branches[report.title].stopped = f"{report.title.rpartition('/')[2]}: {report.diverged}"
     return report.diverged is None
+
+
+class _Progress:
+    """Says now and then how far the stages are that are being trained."""
+
+    def __init__(self, branches: Sequence[Branch]) -> None:
+        self._folders = [branch.folder for branch in branches]
+        self._said_at = time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._said_at < SAY_EVERY_S:
+            return
+        self._said_at = time.monotonic()
+        for one in (one for folder in self._folders for one in training_log.read_progress(folder)):
+            loss = "" if one["loss"] is None else f", loss {one['loss']:.3g}"
+            print(f"{one['stage']}: step {one['step']:,} of {one['steps']:,}{loss}", file=sys.stderr, flush=True)
 
 
 def train_stage(stage: Stage, size: TaskSize) -> StageReport:

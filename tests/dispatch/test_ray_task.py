@@ -69,6 +69,7 @@ outcome = run_tasks(
     max_attempts=2,
     take=lambda result: not result.startswith("b1"),
     say=lambda event, **facts: said.append([event, facts["task"]]),
+    watch=lambda: None,
 )
 failed = {name: type(error).__name__ for name, error in outcome.failed.items()}
 print(json.dumps({"results": outcome.results, "failed": failed, "lost": sorted(name for event, name in said if event == "task lost")}))

@@ -38,6 +38,9 @@ IDENTITY = "identity"
 CONTROL = "control_accuracy"
 """Key of the accuracy on the control questions in the trainer's log, which is saved with each state."""
 
+TELL_EVERY_S = 2.0
+"""Between two notes of how far a training is."""
+
 
 def train(stage: Stage) -> StageReport:
     """Trains the stage from its beginning, or from its last saved state, and makes its checkpoint.
@@ -230,6 +233,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
     def __init__(self, run: _Run, stage: Stage) -> None:
         self._run = run
         self._stage = stage
+        self._told_at = -math.inf
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         if self._stage.control and not any(CONTROL in entry for entry in state.log_history):
@@ -237,6 +241,9 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **rest: Any) -> None:
         entry = logs or {}
+        if "loss" in entry and time.monotonic() - self._told_at > TELL_EVERY_S:
+            self._told_at = time.monotonic()
+            training_log.write_progress(self._stage, state.global_step, state.max_steps, entry["loss"])
         why = divergence.not_finite(state.global_step, entry.get("loss"), entry.get("grad_norm"))
         if why is None and "rewards/margins" in entry:
             margins = [one["rewards/margins"] for one in state.log_history if "rewards/margins" in one]

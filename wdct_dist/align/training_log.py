@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,9 +13,11 @@ import pyarrow as pa
 from wdct_dist.align.stage import Stage
 from wdct_dist.config.load import as_plain
 from wdct_dist.tables import schema
-from wdct_dist.tables.storage import Store
+from wdct_dist.tables.storage import TEMPORARY, Store
 
 FOLDER = "training"
+
+PROGRESS = "progress.json"
 
 COLUMNS = {
     "loss": "loss",
@@ -43,6 +47,23 @@ def write(stage: Stage, history: Sequence[Mapping[str, Any]]) -> None:
     with pa.ipc.new_file(sink, schema.TRAINING, options=schema.IPC_OPTIONS) as writer:
         writer.write_table(pa.Table.from_pylist(rows, schema=schema.TRAINING))
     Store(str(stage.folder)).write(f"{FOLDER}/{stage.name}.arrow", sink.getvalue())
+
+
+def write_progress(stage: Stage, step: int, num_steps: int, loss: float | None) -> None:
+    """How far the stage is, for whoever waits for it; gone with its saved states."""
+    record = {"stage": stage.title, "step": step, "steps": num_steps, "loss": loss}
+    beside = stage.states / f"{TEMPORARY}{PROGRESS}"
+    beside.write_text(json.dumps(record))
+    beside.replace(stage.states / PROGRESS)
+
+
+def read_progress(folder: Path) -> list[dict[str, Any]]:
+    """How far the stages are that are being trained in a branch's folder."""
+    found = []
+    for file in sorted(folder.glob(f"*.states/{PROGRESS}")):
+        with contextlib.suppress(OSError, ValueError):
+            found.append(json.loads(file.read_text()))
+    return found
 
 
 def write_diverged(stage: Stage, reason: str) -> None:

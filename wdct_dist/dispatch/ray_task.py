@@ -59,12 +59,13 @@ def run_tasks(
     max_attempts: int,
     take: Callable[[Result], bool],
     say: Callable[..., None],
+    watch: Callable[[], None],
 ) -> Outcome[Result]:
     """Does all tasks that can be done, in the cluster that `config` names.
 
     `work` is a function of a module, called with what `prepare` gave and the task's size. `size`: from the resources of the nodes to what a
-    task asks for. `take` is given each result as it comes, and returns whether others may build on it. `say` is told what happens. Raises
-    what is a fault of the store, and `Incomplete` where the head node is lost.
+    task asks for. `take` is given each result as it comes, and returns whether others may build on it. `say` is told what happens, and
+    `watch` is called every while. Raises what is a fault of the store, and `Incomplete` where the head node is lost.
     """
     with contextlib.ExitStack() as cluster, Interrupts() as interrupts:
         connection = Connection(config)
@@ -74,7 +75,7 @@ def run_tasks(
         head = cluster.enter_context(HeadWatch(head_address()))
         driver = _Driver(tasks, work, size(_nodes()), max_attempts, take, say)
         try:
-            driver.run(head, interrupts)
+            driver.run(head, interrupts, watch)
         except HeadLost as lost:
             say("head lost", reason=str(lost))
             raise Incomplete(
@@ -107,10 +108,11 @@ class _Driver(Generic[Result]):
         # a process for each task: what it had of a device's memory goes with it; given again by us, since only we know what is told
         self._remote = ray.remote(num_cpus=size.cpus, num_gpus=size.gpus, max_calls=1, max_retries=0)(work)
 
-    def run(self, head: HeadWatch, interrupts: Interrupts) -> None:
+    def run(self, head: HeadWatch, interrupts: Interrupts, watch: Callable[[], None]) -> None:
         self._give()
         while self._running and interrupts.requested is None:
             head.check()
+            watch()
             done, _ = ray.wait(list(self._running), num_returns=1, timeout=POLL_S)
             for call in done:
                 self._record(call)
