@@ -83,15 +83,38 @@ def change(scores: pl.LazyFrame, panel: Panel, aligned: Sequence[Aligned], boots
     wanted = {name for one in aligned for name in (one.checkpoint_id, one.baseline_id)}
     single = {asking for asking in panel.askings if asking.checkpoint_id in wanted and not factors(asking.variant)}
     answers = _answers(scores, panel, {asking.checkpoint_id for asking in single})
-    rows = [
-        row
+    pairs = [
+        (_Plan.of(one, panel), before, asking)
         for one in aligned
         for asking in panel.askings
         if asking in single and asking.checkpoint_id == one.checkpoint_id
         if (before := Asking(one.baseline_id, asking.variant, asking.language)) in single
-        for row in _rows(one, before, asking, panel, answers, bootstrap)
     ]
-    return _corrected(pl.DataFrame(rows, schema=SCHEMA))
+    found: list[list[dict[str, Any]]] = [[] for _ in pairs]
+    # split by split, since the bootstrap keeps the draws of a dozen sets of items
+    for split in (*SPLITS, ALL):
+        for rows, (plan, before, after) in zip(found, pairs, strict=True):
+            rows += _rows(plan, split, before, after, panel, answers, bootstrap)
+    return _corrected(pl.DataFrame([row for rows in found for row in rows], schema=SCHEMA))
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What one checkpoint was to change, by the items' places in the panel."""
+
+    aligned: Aligned
+    targets: Codes
+    """Of each item, `UNASKED` where it was not aligned."""
+    splits: Mapping[str, Places]
+
+    @classmethod
+    def of(cls, aligned: Aligned, panel: Panel) -> _Plan:
+        places = pl.DataFrame({"item_id": panel.item_ids}).with_row_index("place")
+        used = aligned.preferences.drop_nulls("target_option").join(places, on="item_id").sort("place")
+        targets = np.full(len(places), UNASKED, dtype=np.int16)
+        targets[used["place"].to_numpy()] = used["target_option"].to_numpy()
+        splits = {split: used.filter(split=split)["place"].to_numpy().astype(np.intp) for split in SPLITS}
+        return cls(aligned, targets, {**splits, ALL: np.arange(len(places))})
 
 
 def _answers(scores: pl.LazyFrame, panel: Panel, checkpoints: set[str]) -> dict[tuple[Side, Asking], Codes]:
@@ -109,9 +132,16 @@ def _answers(scores: pl.LazyFrame, panel: Panel, checkpoints: set[str]) -> dict[
 
 
 def _rows(
-    one: Aligned, before: Asking, after: Asking, panel: Panel, answers: Mapping[tuple[Side, Asking], Codes], bootstrap: Bootstrap
+    plan: _Plan,
+    split: str,
+    before: Asking,
+    after: Asking,
+    panel: Panel,
+    answers: Mapping[tuple[Side, Asking], Codes],
+    bootstrap: Bootstrap,
 ) -> Iterator[dict[str, Any]]:
-    """The rows of one checkpoint in one variant and language."""
+    """The rows of one checkpoint in one variant and language, of one split."""
+    one, items = plan.aligned, plan.splits[split]
     named = {
         "checkpoint_id": one.checkpoint_id,
         "baseline_id": one.baseline_id,
@@ -124,80 +154,74 @@ def _rows(
         "variant": after.variant,
         "language": after.language,
         "level": bootstrap.level,
+        "split": split,
     }
-    place = {item_id: number for number, item_id in enumerate(panel.item_ids.to_list())}
-    other: Side = "deed" if one.target_side == "word" else "word"
-    used = one.preferences.filter(pl.col("item_id").is_in(list(place)) & pl.col("target_option").is_not_null())
-    targets = np.full(len(place), UNASKED, dtype=np.int16)
-    targets[[place[item_id] for item_id in used["item_id"]]] = used["target_option"].to_numpy()
-    for split in SPLITS:
-        items = np.sort(np.array([place[item_id] for item_id in used.filter(split=split)["item_id"]], dtype=np.intp))
-        if not len(items):
-            continue
-        for metric, side in zip(RATES, (one.target_side, other), strict=True):
-            first, now = answers[side, before][items], answers[side, after][items]
-            for row in _rates(first, now, targets[items], panel.domains[items], bootstrap):
-                yield {**named, "split": split, "metric": metric, **row}
-        for row in _consistency(panel, before, after, items, bootstrap):
-            yield {**named, "split": split, **row}
-    for row in _consistency(panel, before, after, np.arange(len(place)), bootstrap):
-        yield {**named, "split": ALL, **row}
-
-
-def _rates(before: Codes, after: Codes, targets: Codes, domains: NDArray[Any], bootstrap: Bootstrap) -> Iterator[dict[str, Any]]:
-    """The share of changed answers, over all items and by domain. All inputs are [items]."""
-    asked = np.flatnonzero((before != UNASKED) & (after != UNASKED))
-    for domain, places in domain_sets(domains[asked]):
+    pair = np.array([panel.askings.index(before), panel.askings.index(after)])
+    asked = items[(panel.decisions[np.ix_(pair, items)] != NOT_ASKED).any(axis=0)]
+    if not len(asked):
+        return
+    for domain, places in domain_sets(panel.domains[asked]):
         at = asked[places]
-        already, unknown = before[at] == targets[at], before[at] == NO_ANSWER
-        counted = ~already & ~unknown
-        changed = counted & (after[at] == targets[at])
-        value, ends = _ratio(changed, counted, bootstrap, domain)
-        yield {
-            "domain": domain,
-            "value": value,
-            "ci_low": ends[0],
-            "ci_high": ends[1],
-            "n": int(counted.sum()),
+        rows = [] if split == ALL else list(_rates(one.target_side, before, after, plan.targets[at], at, answers))
+        rows += _consistency(panel, pair, at)
+        values = _values([row.above for row in rows], [row.below for row in rows], bootstrap, domain)
+        for row, value in zip(rows, values, strict=True):
+            yield {**named, "domain": domain, "metric": row.metric, "n": int(row.below.sum()), **value, **row.more}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A figure as a ratio over items, and what else its row says."""
+
+    metric: str
+    above: NDArray[Any]
+    below: NDArray[np.bool_]
+    more: Mapping[str, Any]
+
+
+def _rates(
+    target_side: Side, before: Asking, after: Asking, targets: Codes, at: Places, answers: Mapping[tuple[Side, Asking], Codes]
+) -> Iterator[_Row]:
+    """Direct and indirect change of the items at `at`, which are to change to `targets`."""
+    other: Side = "deed" if target_side == "word" else "word"
+    for metric, side in zip(RATES, (target_side, other), strict=True):
+        first, now = answers[side, before][at], answers[side, after][at]
+        asked = (first != UNASKED) & (now != UNASKED)
+        already, unknown = asked & (first == targets), asked & (first == NO_ANSWER)
+        counted = asked & ~already & ~unknown
+        changed = counted & (now == targets)
+        more = {
             "n_changed": int(changed.sum()),
-            "n_tied": int((counted & (after[at] == TIE)).sum()),
-            "n_no_answer": int((counted & (after[at] == NO_ANSWER)).sum()),
+            "n_tied": int((counted & (now == TIE)).sum()),
+            "n_no_answer": int((counted & (now == NO_ANSWER)).sum()),
             "n_already": int(already.sum()),
             "n_no_answer_before": int(unknown.sum()),
         }
+        yield _Row(metric, changed, counted, more)
 
 
-def _consistency(panel: Panel, before: Asking, after: Asking, items: Places, bootstrap: Bootstrap) -> Iterator[dict[str, Any]]:
-    """Consistency of the items at `items` before and after, and the change, over all of them and by domain."""
-    pair = np.array([panel.askings.index(before), panel.askings.index(after)])
-    asked = items[(panel.decisions[np.ix_(pair, items)] != NOT_ASKED).any(axis=0)]
-    for domain, places in domain_sets(panel.domains[asked]):
-        at = asked[places]
-        decisions = panel.decisions[np.ix_(pair, at)]
-        for number, metric in enumerate(METRICS):
-            first, now = panel.values[pair[0], number, at], panel.values[pair[1], number, at]
-            shared = ~np.isnan(first) & ~np.isnan(now)
-            for moment, values in (("before", first), ("after", now), ("change", now - first)):
-                value, ends = _ratio(np.where(shared, values, 0.0), shared, bootstrap, domain)
-                name = f"{metric}_{moment}"
-                yield {
-                    "domain": domain,
-                    "metric": name,
-                    "value": value,
-                    "ci_low": ends[0],
-                    "ci_high": ends[1],
-                    "n": int(shared.sum()),
-                    "p_value": _p_value(decisions) if name == TESTED else None,
-                }
+def _consistency(panel: Panel, pair: Places, at: Places) -> Iterator[_Row]:
+    """Consistency before and after, and the change, of the items at `at`; `pair`: the rows of the panel before and after."""
+    for number, metric in enumerate(METRICS):
+        before, after = panel.values[pair[0], number, at], panel.values[pair[1], number, at]
+        shared = ~np.isnan(before) & ~np.isnan(after)
+        for moment, values in (("before", before), ("after", after), ("change", after - before)):
+            name = f"{metric}_{moment}"
+            more = {"p_value": _p_value(panel.decisions[np.ix_(pair, at)])} if name == TESTED else {}
+            yield _Row(name, np.where(shared, values, 0.0), shared, more)
 
 
-def _ratio(
-    above: NDArray[Any], below: NDArray[np.bool_], bootstrap: Bootstrap, item_set: str
-) -> tuple[float | None, tuple[float | None, float | None]]:
-    numerators: Floats = above.astype(np.float64)[None]
-    denominators: Floats = below.astype(np.float64)[None]
-    low, high = intervals(numerators, denominators, bootstrap, item_set)[0]
-    return rounded(float(ratios(numerators, denominators)[0])), (rounded(float(low)), rounded(float(high)))
+def _values(
+    above: Sequence[NDArray[Any]], below: Sequence[NDArray[np.bool_]], bootstrap: Bootstrap, item_set: str
+) -> list[dict[str, float | None]]:
+    """Value and interval of each ratio, all on the same draws."""
+    numerators: Floats = np.stack(above).astype(np.float64)
+    denominators: Floats = np.stack(below).astype(np.float64)
+    ends = intervals(numerators, denominators, bootstrap, item_set)
+    return [
+        {"value": rounded(float(value)), "ci_low": rounded(float(low)), "ci_high": rounded(float(high))}
+        for value, (low, high) in zip(ratios(numerators, denominators), ends, strict=True)
+    ]
 
 
 def _p_value(decisions: NDArray[np.int8]) -> float | None:
