@@ -163,3 +163,19 @@ def test_what_cannot_be_trained_is_said_before_anything_is_asked(
     ended = wdct("align", str(file), "target_sides=[both]")
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.long
+def test_the_quickstart_turns_the_words_of_the_real_model_within_a_quarter_of_an_hour(small_model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("trl", reason="TRL is not installed (the extra `align` brings it)")
+    began = time.monotonic()
+    file = Path(__file__).parents[2] / "configs" / "align" / "quickstart.yaml"
+    program = [sys.executable, "-m", "wdct_dist", "align", str(file), f"run_dir={tmp_path / 'run'}"]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=3600, check=False)
+    assert ended.returncode == 0, ended.stderr
+    change = pl.read_ipc(tmp_path / "run" / "scores" / "change.arrow")
+    rates = change.filter(checkpoint_id="SmolLM2-135M-Instruct-word-s0/dpo", split="train", domain="all")
+    assert rates.filter(metric="direct_change")["value"].item() >= 0.8
+    indirect = rates.filter(metric="indirect_change").row(0, named=True)
+    assert indirect["ci_low"] <= indirect["value"] <= indirect["ci_high"]
+    assert time.monotonic() - began < 15 * 60
