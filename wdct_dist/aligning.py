@@ -13,6 +13,7 @@ shared. Each stage is found on disk where it is done, and gone on with where it 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -354,6 +355,9 @@ class _Progress:
 
 def train_stage(stage: Stage, size: TaskSize) -> StageReport:
     """What a training task does, in a process of its own."""
+    # read while the libraries are imported: nothing is fetched, since all there is to load is on this node, and nobody reads progress bars
+    os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"})
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from wdct_dist.align.trainer import train as train_here
 
     num_threads = max(1, int(size.cpus)) if not size.gpus else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import shutil
 import time
 import warnings
@@ -83,8 +82,6 @@ def train(stage: Stage) -> StageReport:
 
 
 def _prepare_process(stage: Stage) -> None:
-    os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1", "WANDB_DISABLED": "true"})
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.simplefilter("ignore")  # of libraries about each other; nobody reads a worker's log
     if stage.num_threads is not None:
         torch.set_num_threads(stage.num_threads)
