@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import signal
@@ -41,6 +42,54 @@ def small_model() -> Path:
     from wdct_dist.checkpoints.types import Source
 
     return describe(Source("small", SMALL_MODEL), allow_pickle=False, trust_remote_code=False).directory
+
+
+@pytest.fixture(scope="session")
+def adapter_family(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A llama of two layers with random float32 weights (`base`), and adapters of it that peft wrote.
+
+    `four` and `sixteen` are of that rank, `sixteen` in every layer, rank-stabilised, with a tokenizer saved along. vLLM does not load
+    `odd`, which does not state its alpha. `whole` replaces a tensor, and can only be merged.
+    """
+    torch = pytest.importorskip("torch")
+    peft = pytest.importorskip("peft", reason="peft is not installed (the extra `test` brings it)")
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    root = tmp_path_factory.mktemp("adapters")
+    pieces = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={piece: number for number, piece in enumerate(pieces)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken("</s>", special=True)])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>")
+    fast.chat_template = "{% for message in messages %}[{{ message.role }}] {{ message.content }}\n{% endfor %}[assistant]"
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=len(fast), max_position_embeddings=1024, eos_token_id=256, initializer_range=0.06, dtype="float32", **sizes)
+    )
+    model.save_pretrained(root / "base")
+    fast.save_pretrained(root / "base")
+    attention = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    settings = {
+        "four": {"r": 4, "target_modules": ["q_proj", "v_proj", "up_proj"]},
+        "sixteen": {"r": 16, "target_modules": [*attention, "gate_proj", "up_proj", "down_proj"], "use_rslora": True},
+        "odd": {"r": 8, "target_modules": attention},
+        "whole": {"r": 4, "target_modules": attention, "modules_to_save": ["norm"]},
+    }
+    for seed, (name, chosen) in enumerate(settings.items()):
+        model = LlamaForCausalLM.from_pretrained(root / "base")
+        adapted = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", lora_alpha=8, **chosen))
+        torch.manual_seed(seed)
+        for key, parameter in adapted.named_parameters():
+            if "lora_B" in key:
+                torch.nn.init.normal_(parameter, std=0.2)
+        adapted.save_pretrained(root / name)
+    fast.save_pretrained(root / "sixteen")
+    unstated = root / "odd" / "adapter_config.json"
+    unstated.write_text(json.dumps({key: value for key, value in json.loads(unstated.read_text()).items() if key != "lora_alpha"}))
+    return {name: root / name for name in ("base", *settings)}
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,8 @@ HEAVY = {
     "altair",
     "vl_convert",
     "jinja2",
+    "mlflow",
+    "wandb",
 }
 WDCT = Path(sys.executable).with_name("wdct")
 

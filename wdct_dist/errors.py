@@ -8,6 +8,7 @@
     │   └── RunDirError
     ├── EngineError            an engine could not start or answer
     ├── StorageError           the run directory could not be written or read
+    ├── TrackingError          an experiment tracker did not take a run
     └── Incomplete             exit code 3: some units are not done; the same command goes on
 
 A message says what came, what is allowed and what to do.
@@ -59,6 +60,10 @@ class SwapRefused(EngineError):
 
 class StorageError(WdctError):
     """The run directory's store refused to write or read."""
+
+
+class TrackingError(WdctError):
+    """An experiment tracker that is not there or did not take a run; the run itself is as it was."""
 
 
 class Incomplete(WdctError):

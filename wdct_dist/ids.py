@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +29,12 @@ def slug(name: str, limit: int = 48) -> str:
     """`name` as it may stand in a file name: letters, digits, dot and dash; other runs become one dash."""
     cleaned = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")
     return cleaned[-limit:].strip("-.") or "unnamed"
+
+
+def slugs(names: Iterable[str], limit: int) -> dict[str, str]:
+    """The slug of each name, all different: two that would be the same are told apart by their hashes."""
+    taken: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        short = slug(name, limit)
+        taken[name] = f"{short}-{stable_hash(name, 6)}" if short in taken.values() else short
+    return taken

@@ -3,6 +3,7 @@
     score_run(store)        the metric tables, from the answers alone
     report_run(store)       a run's report, from its tables; report_across(stores) of several beside each other
     export_run(store)       the same as another evaluator would have logged it
+    track_run(store)        the same in an experiment tracker
 
 Everything here is derived: it needs no model, and can be done again whenever somebody doubts it.
 """
@@ -10,11 +11,12 @@ Everything here is derived: it needs no model, and can be done again whenever so
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
-from wdct_dist.config.schema import Config
+from wdct_dist.config.schema import Config, TrackingConfig
 from wdct_dist.errors import BadInput, RunDirError
 from wdct_dist.report import html
 from wdct_dist.report.formats import FORMATS, TEXT
@@ -23,6 +25,7 @@ from wdct_dist.tables.arrow_file import read_table, scan
 from wdct_dist.tables.events import read_events
 from wdct_dist.tables.run_dir import SUMMARY, read_config, read_provenance
 from wdct_dist.tables.storage import Store
+from wdct_dist.tracking import MLFLOW, TRACKERS, WANDB, what_tracking_lacks
 
 if TYPE_CHECKING:
     import polars as pl
@@ -150,7 +153,7 @@ def findings(store: Store) -> Findings:
     summary = pl.DataFrame(read_table(store, SUMMARY)) if is_scored else score_run(store, config)
     comparisons = (DIFFERENCES, EFFECTS, CHANGE)
     differences, effects, change = (pl.DataFrame(read_table(store, name)) if store.exists(name) else None for name in comparisons)
-    said = dict.fromkeys(str(event["note"]) for event in read_events(store) if event["event"] == "engine note")
+    said = dict.fromkeys(note for event in read_events(store) if (note := _note_of(event)) is not None)
     unfinished = unfinished_text(store, config, record)
     notes = [*([] if unfinished is None else [unfinished]), *said]
     return Findings(
@@ -161,6 +164,13 @@ def findings(store: Store) -> Findings:
         read_training(store),
         find_descents(store, record.get("checkpoints", [])),
     )
+
+
+def _note_of(event: Mapping[str, Any]) -> str | None:
+    """What an event says to those who read the figures."""
+    if event["event"] == "adapters merged":
+        return f"adapters merged into their base ({', '.join(event['checkpoints'])}): {event['reason']}"
+    return str(event["note"]) if event["event"] == "engine note" else None
 
 
 def export_run(store: Store, folder: Path, form: str) -> list[Path]:
@@ -187,3 +197,49 @@ def export_run(store: Store, folder: Path, form: str) -> list[Path]:
         return list(dict.fromkeys(write(folder, way, cases_of(store, digests, way), record) for way in ways))
     except OSError as error:
         raise RunDirError(f"{folder}: the logs cannot be written there ({error}); choose another folder.") from error
+
+
+def track_run(store: Store, tracker: str, uri: str | None, project: str) -> str:
+    """Writes a run to `tracker`, one of `TRACKERS`, or renews it there; returns where it is.
+
+    Of a run that is not finished what there is, and says so. Raises `BadInput` where a package or an address is missing, `TrackingError`
+    where the tracker does not take it.
+    """
+    from wdct_dist.report.status import unfinished_text
+
+    if (missing := what_tracking_lacks(tracker)) is not None:
+        raise BadInput(missing)
+    from wdct_dist.tracking.mlflow import write_mlflow
+    from wdct_dist.tracking.tracked_run import tracked_run, write_files
+    from wdct_dist.tracking.wandb import write_wandb
+
+    found = findings(store)
+    unfinished = unfinished_text(store, found.config, found.provenance)
+    if unfinished is not None:
+        print(unfinished, file=sys.stderr)
+    with TemporaryDirectory(prefix="wdct-track-") as folder:
+        write_files(store, Path(folder))
+        write = {MLFLOW: write_mlflow, WANDB: write_wandb}[tracker]
+        return write(tracked_run(store, found, unfinished), Path(folder), uri, project)
+
+
+def track_as_configured(store: Store, settings: TrackingConfig) -> None:
+    """Writes a run to the trackers that its configuration names. Where one fails that is said, and the run is as complete as before."""
+    for tracker, uri, project in _wanted(settings):
+        if what_tracking_lacks(tracker) is not None:
+            continue
+        try:
+            print(track_run(store, tracker, uri, project), file=sys.stderr)
+        except Exception as error:
+            print(f"{TRACKERS[tracker]}: {error} `wdct track {store.uri} --to {tracker}` tries again.", file=sys.stderr)
+
+
+def lacking_trackers(settings: TrackingConfig) -> list[str]:
+    """A sentence for each tracker that is wanted and whose package is not there."""
+    return [missing for tracker, _, _ in _wanted(settings) if (missing := what_tracking_lacks(tracker)) is not None]
+
+
+def _wanted(settings: TrackingConfig) -> list[tuple[str, str | None, str]]:
+    """Tracker, address and project or experiment."""
+    mlflow = [] if settings.mlflow is None else [(MLFLOW, settings.mlflow, settings.experiment)]
+    return [*mlflow, *([] if settings.wandb is None else [(WANDB, None, settings.wandb)])]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wdct_dist.checkpoints.describe import describe
-from wdct_dist.checkpoints.node_copy import on_this_node
+from wdct_dist.checkpoints.node_copy import apart_on_this_node, on_this_node
 from wdct_dist.checkpoints.tensor_data import places
 from wdct_dist.checkpoints.types import Checkpoint, Source
 from wdct_dist.errors import CheckpointError
@@ -152,7 +153,7 @@ def test_it_is_described_before_it_is_merged_and_takes_turns_with_its_base(
     plain = describe(Source("base", str(base)), allow_pickle=False, trust_remote_code=False)
     assert not checkpoint.directory.exists()
     assert (checkpoint.kind, checkpoint.signature) == ("adapter", plain.signature)
-    assert checkpoint.source == f"{adapter} merged into {base}"
+    assert checkpoint.source == f"{adapter} over {base}"
     assert checkpoint.digest != plain.digest
     assert merged(checkpoint) == checkpoint.directory
     assert describe(Source("x", str(checkpoint.directory)), allow_pickle=False, trust_remote_code=False).signature == plain.signature
@@ -280,3 +281,44 @@ def test_a_whole_model_has_no_base(write_base: WriteBase) -> None:
     base = write_base()
     with pytest.raises(CheckpointError, match="is no adapter, so it has no `base`"):
         described(base, base)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rank", "because"),
+    [
+        ({"r": 4}, 4, None),
+        ({"r": 4, "use_rslora": True, "lora_alpha": 3}, 4, None),
+        ({"target_modules": [*ATTENTION, "lm_head"]}, 0, "it adapts the output layer"),
+        ({"target_modules": [*ATTENTION, "embed_tokens"]}, 0, "it adapts embeddings, or layers that are kept transposed"),
+        ({"modules_to_save": ["norm"]}, 0, "it replaces whole tensors (modules_to_save)"),
+        ({"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"q_proj": 2}}, 0, "it has rank_pattern and alpha_pattern"),
+        ({"r": 513}, 0, "its rank is 513, allowed are 512"),
+    ],
+)
+def test_an_adapter_that_an_engine_of_its_base_cannot_apply_is_known_from_its_files(
+    settings: dict[str, Any], rank: int, because: str | None, write_base: WriteBase, write_adapter: WriteAdapter
+) -> None:
+    base = write_base()
+    found = described(write_adapter(base, **settings), base)
+    assert (found.adapter_rank, found.merged_because) == (rank, because)
+
+
+def test_an_adapter_that_is_not_merged_has_what_its_engine_needs_and_no_weights_of_the_base(
+    write_base: WriteBase, write_adapter: WriteAdapter, tmp_path: Path
+) -> None:
+    base = write_base()
+    adapter = write_adapter(base)
+    (adapter / "tokenizer.json").write_text('{"version": "1.0"}')
+    (adapter / "tokenizer_config.json").write_text('{"chat_template": "adapter"}')
+    checkpoint = described(adapter, base)
+    with apart_on_this_node(checkpoint, base, max_gib=None, allow_pickle=False) as lease:
+        names = {file.name for file in lease.directory.iterdir()}
+        assert {"adapter_config.json", "adapter_model.safetensors", "config.json", "tokenizer.json"} <= names
+        assert "model.safetensors" not in names
+        assert "adapter" in (lease.directory / "tokenizer_config.json").read_text()
+        assert lease.directory != checkpoint.directory, "the place of the merged model"
+    settings = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(settings | {"lora_alpha": 2}))
+    changed = replace(checkpoint, digest="0" * 64)
+    with pytest.raises(CheckpointError, match="has changed since it was described"):
+        apart_on_this_node(changed, base, max_gib=None, allow_pickle=False)

@@ -118,4 +118,5 @@ def test_what_an_engine_notes_when_it_starts_is_logged(journal: Journal, worker:
     journal.engine_started(3, "demo", facts, 1.23456)
     started, *notes = read_events(store)
     assert (started["event"], started["engine"], started["seconds"]) == ("engine started", 3, 1.235)
+    assert (started["hardware"], started["dtype"]) == (facts.hardware, facts.dtype) == ("none", "float64")
     assert [note["note"] for note in notes] == ["first", "second"]

@@ -87,7 +87,8 @@ def test_a_sweep_over_them_answers_as_the_same_weights_in_directories_do_and_lea
     assert list(record["failed_checkpoints"]) == ["broken"]
     by_id = {one["checkpoint_id"]: one for one in record["checkpoints"]}
     assert (by_id["adapter"]["kind"], by_id["adapter"]["base"]) == ("adapter", by_id["base"]["digest"])
-    assert f"checkpoint adapter: {tmp_path / 'adapter'} merged into {base}" in " ".join(done.stdout.split())
+    assert f"checkpoint adapter: {tmp_path / 'adapter'} over {base}" in " ".join(done.stdout.split())
+    assert "adapters merged into their base (adapter): without a GPU that is faster" in " ".join(done.stdout.split())
     assert by_id["stored"]["digest_of"].startswith("size and ETag of the weights")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from wdct_dist.report.timeline import Span, sessions
+from wdct_dist.report.timeline import Span, sessions, sessions_table
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -99,3 +99,17 @@ def test_pauses_too_short_to_be_seen_are_not_drawn_but_counted() -> None:
     [session] = sessions([*events, event(1000, "closed")])
     assert session.drawn == [Span(0, "evaluating", "a", 0, 1000)]
     assert session.seconds_by_state()["idle"] == pytest.approx(10)
+
+
+def test_of_several_sessions_each_has_its_hours_and_what_they_were_spent_on() -> None:
+    first = [event(0, "plan"), event(0, "pool", engines=1, gpus=2), event(0, "engine starting", engine=0, checkpoint="a")]
+    first += [event(900, "engine started", engine=0, checkpoint="a", seconds=900), given(900, "1"), event(3600, "engine lost", engine=0)]
+    again = [event(7200, "plan"), event(7201, "engine started", engine=0, checkpoint="a", seconds=1), event(7203, "closed")]
+    found = sessions([*first, event(3600, "closed"), *again])
+    table = sessions_table(found)
+    assert table is not None
+    assert table.rows == (
+        ("1, 2026-01-01T00:00:00.000+00:00", "3,600.0", "1.00", "2.00", "25%", "0%", "75%", "0%"),
+        ("2, 2026-01-01T02:00:00.000+00:00", "3.0", "0.00", "0.00", "33%", "0%", "0%", "67%"),
+    )
+    assert sessions_table(found[:1]) is None

@@ -144,7 +144,7 @@ def find_changes(adapter: Adapter, base: Path) -> tuple[Change, ...]:
             is_embedding = "embedding A" in found
             a, b = (found[f"embedding {part}" if is_embedding else part] for part in "AB")
             is_transposed = is_embedding or bool(adapter.settings.get("fan_in_fan_out"))
-            scale = _scale(adapter, module, a.tensor.shape[0])
+            scale = scale_of(adapter.settings, module, a.tensor.shape[0])
             changes.append(Change(_tensor_of(f"{module}.weight", weights, file), b, a, scale, is_transposed))
         else:
             raise CheckpointError(
@@ -224,13 +224,14 @@ def _tensor_of(name: str, weights: Mapping[str, Place], file: Path) -> str:
     raise CheckpointError(f"{file}: changes `{name}`, which the base does not have{tied}; give the base that it was trained on as `base`.")
 
 
-def _scale(adapter: Adapter, module: str, rank: int) -> float:
-    alpha = adapter.settings.get("lora_alpha", 8)
-    for pattern, value in (adapter.settings.get("alpha_pattern") or {}).items():
+def scale_of(settings: Mapping[str, Any], module: str, rank: int) -> float:
+    """s of a module's change s · B·A, from adapter_config.json."""
+    alpha = settings.get("lora_alpha", 8)
+    for pattern, value in (settings.get("alpha_pattern") or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", module):  # as peft matches them; the first one counts
             alpha = value
             break
-    return float(alpha) / (math.sqrt(rank) if adapter.settings.get("use_rslora") else rank)
+    return float(alpha) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
 
 
 def _refuse_unfit(change: Change, base: Place, file: Path) -> None:

@@ -28,6 +28,7 @@ from wdct_dist.checkpoints.digest import digest
 from wdct_dist.checkpoints.materialise import materialise
 from wdct_dist.checkpoints.model_config import ModelConfig, read_model_config
 from wdct_dist.checkpoints.node_copy import directory_of, on_this_node
+from wdct_dist.checkpoints.sharing import highest_rank, why_merged
 from wdct_dist.checkpoints.sources import resolve_base
 from wdct_dist.checkpoints.tokenizer import has_chat_template, require_tokenizer
 from wdct_dist.checkpoints.types import Checkpoint, Kind, Source
@@ -109,20 +110,23 @@ def _describe_adapter(source: Source, directory: Path, allow_pickle: bool, trust
     named = source.base or _stated_base(adapter)
     base = describe(named, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code, cache=cache)
     with on_this_node(base, max_gib=None, allow_pickle=allow_pickle, cache=cache) as lease:
-        find_changes(adapter, lease.directory)
+        changes = find_changes(adapter, lease.directory)
         files_bytes = sum(file.stat().st_size for file in merged_files(directory, lease.directory))
     identity = adapter_digest(base.digest, directory, cache)
+    because = why_merged(adapter, changes)
     return replace(
         base,
         checkpoint_id=source.checkpoint_id,
         digest=identity,
         directory=directory_of(identity, cache),
-        source=f"{source.location}{f'@{source.revision}' if source.revision else ''} merged into {base.source}",
+        source=f"{source.location}{f'@{source.revision}' if source.revision else ''} over {base.source}",
         has_chat_template=has_chat_template(directory) if has_own_tokenizer(directory) else base.has_chat_template,
         kind="adapter",
         origin=source,
         base=base,
         files_bytes=files_bytes,
+        adapter_rank=0 if because else highest_rank(changes),
+        merged_because=because,
     )
 
 

@@ -12,10 +12,13 @@ from wdct_dist.checkpoints import object_store
 from wdct_dist.checkpoints.adapter import adapter_digest, merge, read_adapter
 from wdct_dist.checkpoints.materialise import materialise
 from wdct_dist.checkpoints.node_cache import Lease, NodeCache
+from wdct_dist.checkpoints.sharing import copy_shared, shared_files
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.errors import CheckpointError
 
 FOLDER = "node"
+APART = "-apart"
+"""Of an adapter's files beside those of its merged model."""
 ANEW = "give the same command again to evaluate what is there now"
 
 
@@ -36,6 +39,25 @@ def on_this_node(checkpoint: Checkpoint, *, max_gib: float | None, allow_pickle:
             with on_this_node(checkpoint.base, max_gib=max_gib, allow_pickle=allow_pickle, cache=cache) as base:
                 return _merged(checkpoint, base.directory, materialise(origin, allow_pickle, cache)[0], cache, max_gib)
         return Lease(checkpoint.directory if checkpoint.directory.is_dir() else materialise(origin, allow_pickle, cache)[0])
+    except CheckpointError as error:
+        raise CheckpointError(f"checkpoint {checkpoint.checkpoint_id!r}: {error}") from None
+
+
+def apart_on_this_node(
+    checkpoint: Checkpoint, base: Path, *, max_gib: float | None, allow_pickle: bool, cache: Path | None = None
+) -> Lease:
+    """What an engine that has the adapter's base, in `base`, needs to apply the adapter without merging. Raises as `on_this_node`."""
+    cache = cache or cache_root()
+    assert checkpoint.origin is not None, "an adapter"
+    try:
+        adapter = materialise(checkpoint.origin, allow_pickle, cache)[0]
+
+        def make(directory: Path) -> None:
+            _require_same(checkpoint, adapter, cache)
+            copy_shared(adapter, base, directory)
+
+        size_bytes = sum(file.stat().st_size for file in shared_files(adapter, base))
+        return _disk(cache, max_gib).lease(f"{checkpoint.digest}{APART}", size_bytes, make)
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint {checkpoint.checkpoint_id!r}: {error}") from None
 
@@ -61,11 +83,13 @@ def _brought(checkpoint: Checkpoint, uri: str, disk: NodeCache) -> Lease:
 
 def _merged(checkpoint: Checkpoint, base: Path, adapter: Path, cache: Path, max_gib: float | None) -> Lease:
     def make(directory: Path) -> None:
-        assert checkpoint.base is not None
-        if adapter_digest(checkpoint.base.digest, adapter, cache) != checkpoint.digest:
-            raise CheckpointError(
-                f"{adapter}: has changed since it was described; give the same command again to evaluate what is there now."
-            )
+        _require_same(checkpoint, adapter, cache)
         merge(read_adapter(adapter), base, directory)
 
     return _disk(cache, max_gib).lease(checkpoint.digest, checkpoint.files_bytes, make)
+
+
+def _require_same(checkpoint: Checkpoint, adapter: Path, cache: Path) -> None:
+    assert checkpoint.base is not None
+    if adapter_digest(checkpoint.base.digest, adapter, cache) != checkpoint.digest:
+        raise CheckpointError(f"{adapter}: has changed since it was described; {ANEW}.")

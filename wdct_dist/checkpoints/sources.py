@@ -53,7 +53,7 @@ def parse_sources(entries: Sequence[object], base: Path) -> list[Source]:
 
 
 def resolve_base(text: str, revision: str | None, base: Path) -> Source:
-    """The model that an adapter is merged into; named like a checkpoint. Raises as `parse_sources`, also where it is not one."""
+    """The model that an adapter changes; named like a checkpoint. Raises as `parse_sources`, also where it is not one."""
     found = _resolve(text, revision, base)
     if len(found) > 1:
         raise ConfigError(f"checkpoints: the base `{text}` matches {len(found)} checkpoints; name one.")

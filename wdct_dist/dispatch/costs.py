@@ -64,6 +64,8 @@ class Costs:
         """`profiles` by checkpoint id; `can_swap`: a live engine takes another checkpoint of its signature without a restart."""
         self._profiles = dict(profiles or {})
         self._can_swap = can_swap
+        self._groups: dict[str, str] = {}
+        """Of checkpoints that share an engine with others, with whom."""
         self._by_variant: dict[tuple[str, str], _Ratio] = {}
         self._by_checkpoint: dict[str, _Ratio] = {}
         self._evaluation = _Ratio()
@@ -95,16 +97,32 @@ class Costs:
 
     def swaps(self, checkpoint_id: str, after: str | None) -> bool:
         """Whether an engine that has `after` can take the checkpoint without a restart."""
-        return self._can_swap and after is not None and self._profile(after).signature == self._profile(checkpoint_id).signature
+        return self._can_swap and after is not None and self._loads_as(after) == self._loads_as(checkpoint_id)
+
+    def share(self, checkpoint_id: str, group: str | None) -> None:
+        """The checkpoint is one of a group that an engine has beside each other; None: it is not, or no longer."""
+        if group is None:
+            self._groups.pop(checkpoint_id, None)
+        else:
+            self._groups[checkpoint_id] = group
+
+    def shares(self, checkpoint_id: str, other: str | None = None) -> bool:
+        """Whether the checkpoint is of a group; of that of `other`, where one is given."""
+        group = self._groups.get(checkpoint_id)
+        return group is not None and (other is None or group == self._groups.get(other))
+
+    def _loads_as(self, checkpoint_id: str) -> str:
+        """The same for checkpoints that take turns in a live engine, and whose loads take alike."""
+        return self._groups.get(checkpoint_id) or self._profile(checkpoint_id).signature
 
     def load_s(self, checkpoint_id: str, after: str | None = None) -> float:
         """Seconds until an engine that has `after` (None: no engine yet) is ready with the checkpoint; 0 where none was measured."""
         profile = self._profile(checkpoint_id)
         start_weight = START_BYTES + profile.size_bytes
         if not self.swaps(checkpoint_id, after):
-            return _first_known(self._starts.get(profile.signature), self._start, weight=start_weight)
+            return _first_known(self._starts.get(self._loads_as(checkpoint_id)), self._start, weight=start_weight)
         swap_weight = SWAP_BYTES + profile.size_bytes
-        swap_s = _first_known(self._swaps.get(profile.signature), self._swap, weight=swap_weight)
+        swap_s = _first_known(self._swaps.get(self._loads_as(checkpoint_id)), self._swap, weight=swap_weight)
         return swap_s or _first_known(self._start, weight=swap_weight)
 
     def unit_took(self, unit: Unit, seconds: float) -> None:
@@ -125,7 +143,7 @@ class Costs:
         weight = profile.size_bytes + (SWAP_BYTES if swapped else START_BYTES)
         every, like = (self._swap, self._swaps) if swapped else (self._start, self._starts)
         every.add(weight, seconds)
-        like.setdefault(profile.signature, _Ratio()).add(weight, seconds)
+        like.setdefault(self._loads_as(checkpoint_id), _Ratio()).add(weight, seconds)
 
     def measured_here(self, checkpoint_id: str) -> tuple[int, float]:
         """Prompts of this run that engines have done, and the engine time that they took."""
@@ -135,7 +153,7 @@ class Costs:
     def measured_swap_s(self, checkpoint_id: str) -> float | None:
         """What a swap to checkpoints of this signature takes, or None where none was measured."""
         profile = self._profile(checkpoint_id)
-        like = self._swaps.get(profile.signature)
+        like = self._swaps.get(self._loads_as(checkpoint_id))
         return None if like is None else like.of(SWAP_BYTES + profile.size_bytes)
 
     def patience_s(self, units: Iterable[Unit]) -> float:

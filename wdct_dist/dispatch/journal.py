@@ -87,12 +87,13 @@ class Journal:
 
     def engine_started(self, engine: int, checkpoint_id: str, facts: EngineFacts, seconds: float) -> None:
         self._progress.begin()
-        self._add("engine started", engine=engine, checkpoint=checkpoint_id, seconds=round(seconds, 3))
+        said = {"hardware": facts.hardware, "dtype": facts.dtype, "vllm": facts.versions.get("vllm")}
+        self._add("engine started", engine=engine, checkpoint=checkpoint_id, seconds=round(seconds, 3), **said)
         for note in facts.notes:
             self._add("engine note", engine=engine, checkpoint=checkpoint_id, note=note)
 
     def engine_swapped(self, engine: int, checkpoint_id: str, swap: Swap, seconds: float) -> None:
-        """A live engine has another checkpoint. `seconds`: all of it, as the driver saw it."""
+        """A live engine has another checkpoint, or one more adapter. `seconds`: all of it, as the driver saw it."""
         proof = {} if swap.canary is None else {"canary": "passed"} | {f"canary_{key}": value for key, value in asdict(swap.canary).items()}
         self._add(
             "engine swapped",
@@ -138,6 +139,7 @@ class Journal:
 
 LOUD = {
     *("shard damaged", "engine lost", "swap failed", "start failed", "checkpoint failed"),
+    "adapters merged",
     *("place waits", "place given up", "head lost", "head back", "stopping"),
 }
 """Events that are also said on the progress display."""

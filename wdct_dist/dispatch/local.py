@@ -9,6 +9,7 @@ from wdct_dist.dispatch.faults import Fault, classify, reason
 from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
 from wdct_dist.dispatch.scheduler import Load, Record, Scheduler
+from wdct_dist.dispatch.sharing import merge_instead, share_adapters, sharers
 from wdct_dist.dispatch.worker import Worker, WorkerSpec
 
 
@@ -23,6 +24,8 @@ class LocalPool:
 
     def run(self, scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
         kept = False
+        specs = dict(specs)
+        share_adapters(specs, scheduler.costs, journal, on_gpu=False)
         try:
             self._run(scheduler, specs, journal, interrupts)
             kept = interrupts.requested is None
@@ -42,6 +45,17 @@ class LocalPool:
         if worker is not None:
             worker.close()
 
+    def _load(self, checkpoint_id: str, specs: dict[str, WorkerSpec], scheduler: Scheduler, journal: Journal) -> None:
+        """Leaves no worker where the checkpoint does not start."""
+        while True:
+            if self._worker is not None:
+                if _swap(self._worker, checkpoint_id, specs, scheduler, journal):
+                    return
+                self.close()
+            self._worker = _start(checkpoint_id, specs, scheduler, journal)
+            if self._worker is None or specs[checkpoint_id].sharing is None:
+                return
+
     def _run(self, scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
         while not scheduler.finished:
             if interrupts.requested is not None:
@@ -51,10 +65,7 @@ class LocalPool:
             if action is None:
                 break
             if isinstance(action, Load):
-                spec = specs[action.checkpoint_id]
-                if self._worker is not None and not _swap(self._worker, spec, scheduler, journal):
-                    self.close()
-                self._worker = self._worker or _start(action.checkpoint_id, spec, scheduler, journal)
+                self._load(action.checkpoint_id, specs, scheduler, journal)
                 interrupts.when_requested = None if self._worker is None else self._worker.stop
                 if self._worker is not None and (upcoming := scheduler.upcoming(0)) is not None:
                     self._worker.prefetch(specs[upcoming])
@@ -79,16 +90,18 @@ class LocalPool:
                 interrupts.request(report.stopped)
 
 
-def _swap(worker: Worker, spec: WorkerSpec, scheduler: Scheduler, journal: Journal) -> bool:
+def _swap(worker: Worker, checkpoint_id: str, specs: dict[str, WorkerSpec], scheduler: Scheduler, journal: Journal) -> bool:
     """Whether the live engine has taken the checkpoint; where not, a fresh one is to be tried."""
     began = time.monotonic()
-    checkpoint_id = spec.checkpoint.checkpoint_id
-    if spec.config.dispatch.reuse is Reuse.restart:
+    spec = specs[checkpoint_id]
+    if spec.config.dispatch.reuse is Reuse.restart or spec.sharing != worker.sharing:
         return False
     try:
         swap = worker.swap(spec)
     except Exception as error:
         journal.swap_failed(0, checkpoint_id, error)
+        if spec.sharing is not None:
+            merge_instead([checkpoint_id], f"sharing an engine failed: {reason(error)}", specs, scheduler.costs, journal)
         return False
     seconds = time.monotonic() - began
     scheduler.started(checkpoint_id, seconds, swapped=True)
@@ -96,8 +109,9 @@ def _swap(worker: Worker, spec: WorkerSpec, scheduler: Scheduler, journal: Journ
     return True
 
 
-def _start(checkpoint_id: str, spec: WorkerSpec, scheduler: Scheduler, journal: Journal) -> Worker | None:
+def _start(checkpoint_id: str, specs: dict[str, WorkerSpec], scheduler: Scheduler, journal: Journal) -> Worker | None:
     began = time.monotonic()
+    spec = specs[checkpoint_id]
     worker = Worker(spec)
     try:
         facts = worker.start()
@@ -106,6 +120,9 @@ def _start(checkpoint_id: str, spec: WorkerSpec, scheduler: Scheduler, journal: 
             raise
         why = reason(error)
         journal.say("start failed", engine=0, checkpoint=checkpoint_id, reason=why)
+        if spec.sharing is not None:
+            merge_instead(sharers(spec.sharing, specs), f"sharing an engine failed: {why}", specs, scheduler.costs, journal)
+            return _start(checkpoint_id, specs, scheduler, journal)
         if scheduler.start_failed(0, checkpoint_id, why, allowed=0):
             journal.say("checkpoint failed", checkpoint=checkpoint_id, reason=why)
         return None

@@ -72,8 +72,8 @@ def remember_costs(checkpoints: Sequence[Checkpoint], config: Config, costs: Cos
     for checkpoint in checkpoints:
         name = checkpoint.checkpoint_id
         (num_prompts, seconds), start_s = costs.measured_here(name), costs.load_s(name)
-        # an engine that lived on from an earlier run was not started
-        if num_prompts >= FEWEST_PROMPTS and seconds > 0 and start_s > 0:
+        # an engine that lived on from an earlier run was not started; one that adapters share says nothing of others
+        if not costs.shares(name) and num_prompts >= FEWEST_PROMPTS and seconds > 0 and start_s > 0:
             remember(checkpoint, config, Rate(num_prompts / seconds, start_s, costs.measured_swap_s(name)))
 
 

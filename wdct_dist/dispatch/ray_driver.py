@@ -19,8 +19,9 @@ from wdct_dist.dispatch.pool_size import PoolSize
 from wdct_dist.dispatch.ray_cluster import refuse_needless_token
 from wdct_dist.dispatch.ray_head import HeadLost, HeadWatch
 from wdct_dist.dispatch.scheduler import Load, Record, Scheduler
+from wdct_dist.dispatch.sharing import merge_instead, sharers
 from wdct_dist.dispatch.worker import UnitReport, Worker, WorkerSpec
-from wdct_dist.engine.protocol import EngineFacts, Swap
+from wdct_dist.engine.protocol import EngineFacts, Sharing, Swap
 from wdct_dist.errors import EngineError
 
 POLL_S = 0.5
@@ -158,7 +159,8 @@ class RayDriver:
 
     def _load(self, place: int, checkpoint_id: str) -> None:
         engine, spec = self._engines.get(place), self._specs[checkpoint_id]
-        if engine is None or (engine.is_live and spec.config.dispatch.reuse is Reuse.restart):
+        is_other = engine is not None and engine.spec.sharing != spec.sharing
+        if engine is None or (engine.is_live and (is_other or spec.config.dispatch.reuse is Reuse.restart)):
             engine = self._host(place, checkpoint_id)
         if not engine.is_live:
             self._start(place, engine, checkpoint_id)
@@ -233,6 +235,9 @@ class RayDriver:
             self._journal.engine_swapped(place, engine.checkpoint_id, loaded, seconds)
         else:
             self._journal.engine_started(place, engine.checkpoint_id, loaded, seconds)
+            if engine.spec.sharing is not None:
+                self._load(place, engine.checkpoint_id)  # it has the base alone so far
+                return
         if (upcoming := self._scheduler.upcoming(place)) is not None:
             engine.actor.prefetch.remote(self._specs[upcoming])
 
@@ -247,6 +252,9 @@ class RayDriver:
             self._await(engine.starting, place)
 
     def _load_failed(self, place: int, engine: Hosted, error: Exception) -> None:
+        if engine.spec.sharing is not None and (engine.is_live or classify(error, starting=True) is Fault.checkpoint):
+            self._share_failed(place, engine, engine.spec.sharing, error)
+            return
         if engine.is_live:
             # whatever it was: only where a fresh engine fails too it is the checkpoint's fault
             self._journal.swap_failed(place, engine.checkpoint_id, error)
@@ -262,6 +270,22 @@ class RayDriver:
         allowed = CRASHES_WHILE_STARTING if fault is Fault.engine_lost else 1
         if self._scheduler.start_failed(place, engine.checkpoint_id, why, allowed=allowed):
             self._journal.say("checkpoint failed", checkpoint=engine.checkpoint_id, reason=why)
+
+    def _share_failed(self, place: int, engine: Hosted, sharing: Sharing, error: Exception) -> None:
+        """The engine did not take an adapter, or did not start for any: merged they need none of it.
+
+        What it had in flight for others is done again.
+        """
+        if engine.is_live:
+            self._journal.swap_failed(place, engine.checkpoint_id, error)
+        else:
+            self._journal.say("start failed", engine=place, checkpoint=engine.checkpoint_id, reason=reason(error))
+        names = [engine.checkpoint_id] if engine.is_live else sharers(sharing, self._specs)
+        merge_instead(names, f"sharing an engine failed: {reason(error)}", self._specs, self._scheduler.costs, self._journal)
+        if units := [unit.shard_name for unit in self._scheduler.in_flight(place)]:
+            self._journal.say("engine lost", engine=place, reason="it is replaced", in_flight=units)
+        self._scheduler.withdraw(place)
+        self._discard(place)
 
     def _look_for_hangs(self) -> None:
         """Ends engines that do not start, and those that do not go on, in time."""

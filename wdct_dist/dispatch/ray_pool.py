@@ -17,6 +17,7 @@ from wdct_dist.dispatch.ray_driver import Hosted, RayDriver, end_engines
 from wdct_dist.dispatch.ray_head import KNOCK_EVERY_S, HeadLost, HeadWatch
 from wdct_dist.dispatch.ray_metrics import RayMetrics, run_name
 from wdct_dist.dispatch.scheduler import Scheduler
+from wdct_dist.dispatch.sharing import share_adapters
 from wdct_dist.dispatch.worker import WorkerSpec
 from wdct_dist.errors import ConfigError
 
@@ -56,6 +57,8 @@ class RayPool:
             end_engines(self._engines)  # the cluster has changed, and what an engine asks of it too
         self._size = size
         scheduler.set_places(size.num_engines)
+        specs = dict(specs)
+        share_adapters(specs, scheduler.costs, journal, on_gpu=size.gpus > 0)
         journal.say("pool", engines=size.num_engines, cpus=size.cpus, gpus=size.gpus)
         while True:
             journal.watch = self._metrics

@@ -243,10 +243,12 @@ class Scheduler:
                 assert suspect is not None, "an idle engine has room for a unit"
                 return Run(self._give(place, suspect))
             return None
-        if place.in_flight:
+        # an engine takes an adapter of its group while it answers for others, and so never drains between them
+        group = queue.checkpoint_id if place.in_flight and queue is not None and self.costs.shares(queue.checkpoint_id) else None
+        if place.in_flight and (group is None or len(place.in_flight) >= self._units_in_flight):
             return None
         wanted = self._wanted(place)
-        if wanted is None:
+        if wanted is None or (group is not None and not self.costs.shares(wanted.checkpoint_id, group)):
             return None
         place.join(wanted)
         return Load(wanted.checkpoint_id)

@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from wdct_dist.checkpoints.node_cache import Lease
-from wdct_dist.checkpoints.node_copy import on_this_node
+from wdct_dist.checkpoints.node_copy import apart_on_this_node, on_this_node
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import Config, EngineKind
 from wdct_dist.dispatch.plan import Unit
 from wdct_dist.dispatch.prefetch import Prefetch
 from wdct_dist.engine.build import build_engine
 from wdct_dist.engine.endpoint_limits import spent_before
-from wdct_dist.engine.protocol import Engine, EngineFacts, Response, Stoppable, Stopped, Swap
+from wdct_dist.engine.protocol import Engine, EngineFacts, Response, Shares, Sharing, Stoppable, Stopped, Swap
 from wdct_dist.engine.swap import can_swap
 from wdct_dist.errors import SwapRefused
 from wdct_dist.tables.prompts_file import PromptReader
@@ -37,6 +37,8 @@ class WorkerSpec:
     config: Config
     facts: Mapping[str, object]
     """Versions, seeds and digests that travel with every shard."""
+    sharing: Sharing | None = None
+    """Of an adapter that is not merged: the engine that it shares with others of its base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +64,38 @@ class Worker:
         self._take(spec)
         self._engine: Engine | None = None
         self._lease: Lease | None = None
+        self._base: Lease | None = None
+        """What adapters share."""
         self._prefetch = Prefetch()
 
+    @property
+    def sharing(self) -> Sharing | None:
+        """How the engine takes adapters."""
+        return self._spec.sharing
+
     def start(self, spec: WorkerSpec | None = None) -> EngineFacts:
-        """Starts the engine, with another checkpoint than at first where `spec` says so.
+        """Starts the engine, with another checkpoint than at first where `spec` says so; for adapters that share one, with their base:
+        `swap` has it take them.
 
         Raises `EngineError` or `CheckpointError` where it does not start.
         """
         if spec is not None:
             self._take(spec)
-        self._engine = build_engine(self._at_hand(self._spec), self._spec.config, self._spent())
+        checkpoint = self._at_hand(self._spec) if self._spec.sharing is None else self._base_at_hand(self._spec)
+        self._engine = build_engine(checkpoint, self._spec.config, self._spent(), self._spec.sharing)
         return self._engine.facts
 
     def swap(self, spec: WorkerSpec) -> Swap:
-        """Has the live engine take another checkpoint; no unit may be under way. Whatever it raises, only a fresh engine goes on."""
+        """Has the live engine take another checkpoint; no unit may be under way, but for adapters that share it. Whatever it raises, only
+        a fresh engine goes on."""
         assert self._engine is not None, "swap before start"
+        if spec.sharing != self._spec.sharing:
+            raise SwapRefused("the engine takes adapters otherwise")
+        if spec.sharing is not None:
+            assert isinstance(self._engine, Shares), "an engine that was started for sharing"
+            taken = self._engine.take(self._apart_at_hand(spec))
+            self._take(spec)
+            return taken
         verdict = can_swap(self._spec.checkpoint, spec.checkpoint)
         if not verdict.possible:
             raise SwapRefused(verdict.reason)
@@ -86,8 +105,14 @@ class Worker:
 
     def prefetch(self, spec: WorkerSpec) -> None:
         """Has the files of the checkpoint that comes next brought to this node; returns at once."""
+        checkpoint = spec.checkpoint
+        if spec.sharing is not None:
+            if spec.sharing == self._spec.sharing:
+                return  # the engine has the base, and adapters are small
+            assert checkpoint.base is not None
+            checkpoint = checkpoint.base
         if spec.config.engine.kind is EngineKind.vllm:
-            self._prefetch.start(spec.checkpoint, max_gib=spec.config.cache.max_gib, allow_pickle=spec.config.engine.allow_pickle)
+            self._prefetch.start(checkpoint, max_gib=spec.config.cache.max_gib, allow_pickle=spec.config.engine.allow_pickle)
 
     def run(self, unit: Unit) -> UnitReport:
         """Answers the unit's prompts and writes its shard."""
@@ -95,7 +120,11 @@ class Worker:
         began = time.perf_counter()
         prompts = self._prompts().read(unit.start, unit.stop)
         try:
-            responses = self._engine.answer(prompts, unit.trial)
+            if self._spec.sharing is not None:
+                assert isinstance(self._engine, Shares), "an engine that was started for sharing"
+                responses = self._engine.answer_as(unit.digest, prompts, unit.trial)
+            else:
+                responses = self._engine.answer(prompts, unit.trial)
         except Stopped as stopped:
             return self._write(unit, stopped.responses, began, str(stopped))
         return self._write(unit, responses, began)
@@ -115,8 +144,9 @@ class Worker:
         if self._engine is not None:
             self._engine.close()
         self._prefetch.close()
-        if self._lease is not None:
-            self._lease.close()
+        for lease in (self._lease, self._base):
+            if lease is not None:
+                lease.close()
 
     def _take(self, spec: WorkerSpec) -> None:
         self._spec = spec
@@ -128,6 +158,23 @@ class Worker:
         if self._lease is not None:
             self._lease.close()  # before, not after: the disk may have room for one only
         self._lease = on_this_node(spec.checkpoint, max_gib=spec.config.cache.max_gib, allow_pickle=spec.config.engine.allow_pickle)
+        return replace(spec.checkpoint, directory=self._lease.directory)
+
+    def _base_at_hand(self, spec: WorkerSpec) -> Checkpoint:
+        base = spec.checkpoint.base
+        assert base is not None, "an adapter"
+        self._base = on_this_node(base, max_gib=spec.config.cache.max_gib, allow_pickle=spec.config.engine.allow_pickle)
+        return replace(base, directory=self._base.directory)
+
+    def _apart_at_hand(self, spec: WorkerSpec) -> Checkpoint:
+        """The spec's adapter, not merged, with its files on this node; the engine reads them while it takes it."""
+        assert self._base is not None, "swap before start"
+        if self._lease is not None:
+            self._lease.close()
+        config = spec.config
+        self._lease = apart_on_this_node(
+            spec.checkpoint, self._base.directory, max_gib=config.cache.max_gib, allow_pickle=config.engine.allow_pickle
+        )
         return replace(spec.checkpoint, directory=self._lease.directory)
 
     def _prompts(self) -> PromptReader:
@@ -165,6 +212,8 @@ class Worker:
     def _write_shard(self, unit: Unit, responses: Sequence[Response | None]) -> Shard:
         table = answers_table(unit.checkpoint_id, unit.digest, [response for response in responses if response is not None])
         engine = asdict(self._engine.facts) if self._engine is not None else {}
-        data, sha256 = encode(table, {**self._spec.facts, "engine": engine, "unit": asdict(unit)})
+        is_adapter = self._spec.checkpoint.base is not None
+        adapters = {"adapters": "merged" if self._spec.sharing is None else "shared"} if is_adapter else {}
+        data, sha256 = encode(table, {**self._spec.facts, "engine": engine, **adapters, "unit": asdict(unit)})
         self._store.write(unit.shard_name, data)
         return Shard(unit.shard_name, table.num_rows, sha256)

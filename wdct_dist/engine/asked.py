@@ -25,6 +25,8 @@ class Asked:
     steps: Steps
     place: int
     answers: Answers
+    adapter: Any | None = None
+    """vLLM's request for the adapter that the prompt is for."""
     generated: dict[int, Generated] = field(default_factory=dict)
     num_awaited: int = 0
     over: bool = False

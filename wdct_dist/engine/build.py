@@ -6,14 +6,17 @@ from collections.abc import Mapping
 
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import Config, EngineKind
-from wdct_dist.engine.protocol import Engine
+from wdct_dist.engine.protocol import Engine, Sharing
 from wdct_dist.errors import ConfigError
 
 
-def build_engine(checkpoint: Checkpoint, config: Config, spent: Mapping[str, float] | None = None) -> Engine:
+def build_engine(
+    checkpoint: Checkpoint, config: Config, spent: Mapping[str, float] | None = None, sharing: Sharing | None = None
+) -> Engine:
     """An engine that is ready to answer. Raises `EngineError` where it does not start, `ConfigError` where vLLM is missing.
 
-    `spent`: what the run has used of an API's budget, by the name of the limit.
+    `spent`: what the run has used of an API's budget, by the name of the limit. `sharing`: the checkpoint is a base, and the engine takes
+    adapters of it (`Shares`); vLLM only.
     """
     if config.engine.kind is EngineKind.scripted:
         from wdct_dist.engine.scripted import ScriptedEngine
@@ -26,7 +29,7 @@ def build_engine(checkpoint: Checkpoint, config: Config, spent: Mapping[str, flo
     _require_vllm()
     from wdct_dist.engine.vllm_engine import start_vllm
 
-    return start_vllm(checkpoint, config.engine, config.prompt, config.sampling, config.dispatch.tensor_parallel_size)
+    return start_vllm(checkpoint, config.engine, config.prompt, config.sampling, config.dispatch.tensor_parallel_size, sharing)
 
 
 def _require_vllm() -> None:

@@ -76,6 +76,17 @@ class Swap:
     """None where there are no weights."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """An engine that has a base and applies adapters beside it, each for the prompts that ask for it, all in one batch."""
+
+    base_digest: str
+    highest_rank: int
+    """Of the adapters that it takes."""
+    num_slots: int
+    """Adapters that it has at once."""
+
+
 class Stopped(Exception):
     """An engine asks nothing more, and nothing is wrong with it: its budget is spent, or it was told to stop.
 
@@ -93,6 +104,22 @@ class Stoppable(Protocol):
 
     def stop(self, reason: str) -> None:
         """Calls of `answer` raise `Stopped` soon."""
+        ...
+
+
+@runtime_checkable
+class Shares(Protocol):
+    """An engine that was started for `Sharing`. The base itself is never asked: beside an adapter's rows it would not be itself."""
+
+    def take(self, checkpoint: Checkpoint) -> Swap:
+        """Takes one more adapter, beside those that it has, while it answers for them; the longest idle one makes room.
+
+        Raises `SwapRefused` or `EngineError` where it cannot, or where it is not proven that it applies it.
+        """
+        ...
+
+    def answer_as(self, digest: str, prompts: Sequence[Prompt], trial: int) -> list[Response]:
+        """As `answer`, for the adapter of that digest, which was taken before."""
         ...
 
 

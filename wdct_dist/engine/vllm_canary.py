@@ -164,7 +164,7 @@ def _ask(samples: Sequence[Sample]) -> list[Any]:
             return [module.quant_method.embedding(module, here)[:, across].cpu() for here, across in zip(rows, columns, strict=True)]
         hot = torch.cat(columns)
         vectors = torch.zeros(len(hot), first.columns[1] - first.columns[0], dtype=first.dtype, device=live.device)
-        vectors[torch.arange(len(hot)), hot] = 1
+        vectors[torch.arange(len(hot), device=live.device), hot] = 1
         answers = module.quant_method.apply(module, vectors, None).split([len(across) for across in columns])
         return [answer[:, here].T.cpu() for answer, here in zip(answers, rows, strict=True)]
 

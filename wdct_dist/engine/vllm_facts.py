@@ -24,6 +24,8 @@ def facts_of(config: Any, prompt_format: str, deterministic: bool) -> EngineFact
     notes = [f"tensor parallel {num_devices}"]
     if os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0":
         notes.append("vLLM runs in the engine's own process")
+    if config.lora_config is not None:
+        notes.append("adapters share the engine: each is applied beside the base's weights, not merged into them")
     if logits_dtype != "float32":
         notes.append(f"logits are {logits_dtype}: log-odds lie on a coarse grid, and exact ties are common")
     batch_invariant = os.environ.get("VLLM_BATCH_INVARIANT") == "1" and has_batch_invariance()
@@ -51,6 +53,7 @@ def facts_of(config: Any, prompt_format: str, deterministic: bool) -> EngineFact
             "batch_invariant": batch_invariant,
             "load_format": str(getattr(config.load_config.load_format, "value", config.load_config.load_format)),
             "quantization": model.quantization,
+            **({} if config.lora_config is None else {"max_lora_rank": config.lora_config.max_lora_rank}),
             **({"cpu_cache_gib": (cache.kv_cache_memory_bytes or 0) / 2**30} if on_cpu else {}),
             **({} if on_cpu else {"gpu_memory_utilization": cache.gpu_memory_utilization}),
         },

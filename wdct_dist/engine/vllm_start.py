@@ -11,6 +11,8 @@ from typing import Any
 
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import EngineConfig
+from wdct_dist.engine import vllm_adapters
+from wdct_dist.engine.protocol import Sharing
 from wdct_dist.engine.vllm_failure import logged_to
 
 CPU_BLOCK_SIZE = 32
@@ -38,12 +40,17 @@ def uncollected() -> Iterator[None]:
 
 
 @uncollected()
-def build_llm(checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_size: int, error_log: Path) -> Any:
+def build_llm(
+    checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_size: int, error_log: Path, sharing: Sharing | None = None
+) -> Any:
     os.environ.update({"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"})
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     # spawned, not forked: this process has threads, and locks that they hold
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    # Triton multiplies float32 in TF32 unless told otherwise: attention in float32, and with `deterministic` every matrix product. Log-odds
+    # would be off by what float32 is chosen to avoid, and the canary of a swap would read rounded weights.
+    os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
     if engine.deterministic and has_batch_invariance():
         os.environ["VLLM_BATCH_INVARIANT"] = "1"
     from vllm.platforms import current_platform
@@ -63,6 +70,8 @@ def build_llm(checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_size
         "worker_extension_cls": "wdct_dist.engine.vllm_worker.SwapWorker",
         "use_tqdm_on_load": False,
     }
+    if sharing is not None:
+        arguments |= vllm_adapters.arguments(sharing)
     # Prefix caching is left to vLLM, which has it on wherever the model can have it.
     if engine.max_model_len is not None:
         arguments["max_model_len"] = engine.max_model_len

@@ -33,7 +33,7 @@ def swap_weights(llm: Any, new: Path, old: Path) -> SwappedWeights:
     began = time.perf_counter()
     moved = {name for names in llm.collective_rpc("wdct_swap_weights", args=(str(new),)) for name in names}
     if moved:
-        raise EngineError(f"the swap moved parameters in memory: {_some(sorted(moved))}")
+        raise EngineError(f"the swap moved parameters in memory: {some(sorted(moved))}")
     if not llm.reset_prefix_cache():
         raise EngineError("the prefix cache could not be emptied in the swap")
     loaded = time.perf_counter()
@@ -44,7 +44,7 @@ def swap_weights(llm: Any, new: Path, old: Path) -> SwappedWeights:
 def _refuse_untraced(llm: Any, new: Path) -> None:
     untraced = sorted({name for names in llm.collective_rpc("wdct_untraced", args=(str(new),)) for name in names})
     if untraced:
-        raise SwapRefused(f"the canary cannot compare {len(untraced)} of its tensors or layers: {_some(untraced)}")
+        raise SwapRefused(f"the canary cannot compare {len(untraced)} of its tensors or layers: {some(untraced)}")
 
 
 def _prove(llm: Any, new: Path, old: Path) -> tuple[int, int]:
@@ -52,7 +52,7 @@ def _prove(llm: Any, new: Path, old: Path) -> tuple[int, int]:
     found = llm.collective_rpc("wdct_compare", args=(str(new), str(old)))
     wrong = sorted({one for worker in found for one in worker["wrong"]})
     if wrong:
-        raise EngineError(f"the canary: the engine does not have the weights of its new checkpoint: {_some(wrong)}")
+        raise EngineError(f"the canary: the engine does not have the weights of its new checkpoint: {some(wrong)}")
     if (num_cached := _probe(llm)) != 0:
         raise EngineError(f"the canary: {num_cached} tokens of its prompt still came from the old weights' prefix cache")
     return min(worker["num_tensors"] for worker in found), min(worker["num_told_apart"] for worker in found)
@@ -77,6 +77,6 @@ def _probe(llm: Any) -> int:
     return int(output.num_cached_tokens or 0)
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
     more = f"; and {len(names) - SEVERAL} more" if len(names) > SEVERAL else ""
     return "; ".join(names[:SEVERAL]) + more

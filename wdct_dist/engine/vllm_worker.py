@@ -1,4 +1,4 @@
-"""What vLLM's workers do for a swap: load other weights into the live model, and say whether it computes with them.
+"""What vLLM's workers do for a swap: load other weights into the live model, and say whether it computes with them, or with an adapter.
 
 vLLM mixes `SwapWorker` into its own worker class, in whatever process that runs; arguments and results are plain, so that they travel.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from wdct_dist.engine import vllm_canary
+from wdct_dist.checkpoints.weights import weight_files
+from wdct_dist.engine import vllm_adapters, vllm_canary
+from wdct_dist.engine.vllm_staged import can_stage, staged_tensors
 
 
 class SwapWorker:
@@ -19,11 +21,19 @@ class SwapWorker:
         model = self.get_model()  # type: ignore[attr-defined]
         return vllm_canary.trace(model, vllm_canary.Files(Path(directory))).untraced
 
-    def wdct_swap_weights(self, directory: str) -> list[str]:
-        """Loads the checkpoint's weights into the live model. Returns parameters that moved in memory, where graphs would miss them."""
+    def wdct_swap_weights(self, directory: str, staged: bool = True) -> list[str]:
+        """Loads the checkpoint's weights into the live model. Returns parameters that moved in memory, where graphs would miss them.
+
+        `staged`: on a GPU they come through page-locked memory, else as vLLM reads them.
+        """
         model = self.get_model()  # type: ignore[attr-defined]
         before = _addresses(model)
-        self.reload_weights(weights_path=directory)  # type: ignore[attr-defined]
+        device = next(model.parameters()).device
+        files = weight_files(Path(directory))
+        if staged and device.type == "cuda" and can_stage(files):
+            self.reload_weights(weights_iterator=staged_tensors(files, device))  # type: ignore[attr-defined]
+        else:
+            self.reload_weights(weights_path=directory)  # type: ignore[attr-defined]
         renew_output_layer(model)
         after = _addresses(model)
         return sorted(name for name in before if after.get(name) != before[name])
@@ -33,6 +43,11 @@ class SwapWorker:
         model = self.get_model()  # type: ignore[attr-defined]
         found = vllm_canary.compare(model, vllm_canary.Files(Path(directory)), vllm_canary.Files(Path(previous)))
         return {"num_tensors": found.num_tensors, "num_told_apart": found.num_told_apart, "wrong": found.wrong}
+
+    def wdct_compare_adapter(self, directory: str, number: int) -> dict[str, Any]:
+        """Compares what is kept for an adapter with its files."""
+        manager = self.model_runner.lora_manager._adapter_manager  # type: ignore[attr-defined]
+        return vllm_adapters.compare(manager, Path(directory), number)
 
 
 def renew_output_layer(model: Any) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from wdct_dist.ids import slug, stable_hash
+from wdct_dist.ids import slugs
 from wdct_dist.items.types import SIDES, Side
 from wdct_dist.metrics.run_scores import ITEMS, answers_of
 from wdct_dist.prompts.types import ANSWER_SLOT
@@ -17,6 +17,9 @@ from wdct_dist.tables import items_file, prompts_file
 from wdct_dist.tables.arrow_file import read_table, scan
 from wdct_dist.tables.run_dir import SUMMARY
 from wdct_dist.tables.storage import Store
+
+LONGEST_NAME = 120
+"""Characters of a file's or folder's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +80,12 @@ def ways_of(store: Store, *, finished: bool) -> list[Way]:
     asked = scan(store, ITEMS).select(place).unique(maintain_order=True).collect()
     rows = summary.join(asked, on=place, how="semi", maintain_order="left")
     groups = {(str(one), str(variant), str(language)): own for (one, variant, language), own in rows.group_by(place, maintain_order=True)}
-    folders = _as_files(checkpoint_id for checkpoint_id, _, _ in groups)
-    tasks = _as_files(f"wdct {variant} {language}" for _, variant, language in groups)
+    folders = slugs((checkpoint_id for checkpoint_id, _, _ in groups), LONGEST_NAME)
+    tasks = slugs((f"wdct {variant} {language}" for _, variant, language in groups), LONGEST_NAME)
     return [
         Way(checkpoint_id, variant, language, tasks[f"wdct {variant} {language}"], folders[checkpoint_id], finished, tuple(own.to_dicts()))
         for (checkpoint_id, variant, language), own in groups.items()
     ]
-
-
-def _as_files(names: Iterable[str]) -> dict[str, str]:
-    """Each name as it may stand in a file's name, all different."""
-    taken: dict[str, str] = {}
-    for name in dict.fromkeys(names):
-        short = slug(name, 120)
-        taken[name] = f"{short}-{stable_hash(name, 6)}" if short in taken.values() else short
-    return taken
 
 
 def cases_of(store: Store, digests: Mapping[str, str], way: Way) -> Iterator[Case]:

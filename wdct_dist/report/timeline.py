@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from wdct_dist.report.layout import Table
 from wdct_dist.tables.events import CLOSED
 
 State = Literal["loading", "swapping", "evaluating", "idle"]
@@ -70,6 +71,22 @@ def sessions(events: Sequence[Mapping[str, Any]]) -> list[Session]:
         groups[-1].append(event)
     found = [_session(number, group) for number, group in enumerate(groups, start=1)]
     return [session for session in found if session.spans]
+
+
+def sessions_table(found: Sequence[Session]) -> Table | None:
+    """One row for each session; None where there is only one, of which the timeline says all. `found` as `sessions` returns it."""
+    if len(found) < 2:
+        return None
+    rows = []
+    for session in found:
+        spent = session.seconds_by_state()
+        whole = sum(spent.values())
+        shares = (f"{spent[state] / whole:.0%}" if whole else "-" for state in STATES)
+        rows.append(
+            (f"{session.number}, {session.start}", f"{session.seconds:,.1f}", f"{whole / 3600:,.2f}", f"{session.gpu_hours:,.2f}", *shares)
+        )
+    notes = ("engine-hours: from the start of an engine to its end; the shares are of these",)
+    return Table("Sessions", "session, begun", ("seconds", "engine-hours", "GPU-hours", *STATES), tuple(rows), notes)
 
 
 @dataclass(slots=True)

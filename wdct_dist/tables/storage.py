@@ -160,6 +160,11 @@ class Store:
         info = self._patiently("looked for", name, lambda: self._fs.get_file_info(self.path(name)))
         return int(info.mtime_ns or 0)
 
+    def size_bytes(self, name: str) -> int:
+        """The size of the file `name`; 0 where there is none."""
+        info = self._patiently("looked for", name, lambda: self._fs.get_file_info(self.path(name)))
+        return int(info.size or 0)
+
     def sha256(self, name: str) -> str:
         """SHA-256 of the file `name`, read in pieces; kept where it is an object, since it will be opened."""
         if self.local is None:

@@ -125,9 +125,29 @@ def test_how_it_was_run_is_said(page: Any, run: Path) -> None:
     assert "bootstrap_seed" in page.text
     assert re.search(r"prompts digest\s*[0-9a-f]{64}", page.text)
     assert "2503.07003" in page.text
+    assert "Nothing went wrong on the way" in page.text
+    # engines, starts and swaps
+    assert ["none", "float64", "-", "1", "1", "3"] in page.rows
     spans = page.json("timeline-spec")["datasets"]
     # a scripted engine may load in less than the millisecond that events tell
     assert "evaluating" in {span["state"] for spans in spans.values() for span in spans}
+
+
+def test_what_went_wrong_and_the_sessions_stand_in_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        f"run_dir: {tmp_path}/run\ndata: {{limit: 2}}\ncheckpoints: [good, <bad>]\ndispatch: {{executor: local}}\n"
+        "engine: {kind: scripted, scripted: {fail_start: bad}}\nmetrics: {bootstrap_resamples: 10}\n"
+    )
+    assert main(["evaluate", str(config)]) == 3
+    for shard in (tmp_path / "run" / "answers").iterdir():
+        shard.unlink()
+    assert main(["evaluate", str(config)]) == 3
+    text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert re.search(r"What went wrong.*<td>checkpoint failed</td><td>-</td><td>&lt;bad&gt;</td><td>[^<]*fail_start", text, re.DOTALL)
+    assert "Nothing went wrong" not in text
+    # the two sessions stand beside each other
+    assert len(re.findall(r"<th scope=\"row\">[12], 20\d\d-", text)) == 2
 
 
 def test_report_writes_the_page_again_when_asked_to(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from wdct_dist.report import change
 from wdct_dist.report.contents import headline
 from wdct_dist.report.differences import difference_table
 from wdct_dist.report.effects import effect_tables
+from wdct_dist.report.engines import engines_table
 from wdct_dist.report.facts import facts
 from wdct_dist.report.findings import Findings, Scores
 from wdct_dist.report.headline import consistency_table, domain_table, domains_of, position_table, trust_table
@@ -28,12 +29,13 @@ from wdct_dist.report.html import NAME, alignment_charts, charts
 from wdct_dist.report.html.dots import DOTS_SEED, draw_dots
 from wdct_dist.report.html.figures import asked, figures
 from wdct_dist.report.html.item_sample import KINDS, SAMPLE_SEED, draw_sample
+from wdct_dist.report.incidents import incidents_table
 from wdct_dist.report.layout import Table
 from wdct_dist.report.rows import ALL, Row, families_as_one, rows_of
 from wdct_dist.report.standing import standings
 from wdct_dist.report.steadiness import language_table, repetition, steadiness_table
 from wdct_dist.report.throughput import throughput_table
-from wdct_dist.report.timeline import sessions
+from wdct_dist.report.timeline import sessions, sessions_table
 from wdct_dist.report.warnings import warnings
 from wdct_dist.tables.events import read_events
 from wdct_dist.tables.storage import Store
@@ -166,6 +168,9 @@ def _run(store: Store, config: Config, provenance: Mapping[str, Any]) -> dict[st
         "timeline": charts.timeline(worked[-1]) if worked else None,
         "worked": worked,
         "throughput": throughput_table(standing, events),
+        "sessions": sessions_table(worked),
+        "incidents": incidents_table(events),
+        "engines": engines_table(events),
         "checkpoints": _checkpoints(provenance),
         "config": to_yaml(config),
         "provenance": provenance,
