@@ -147,6 +147,8 @@ def assert_trained_prompts_are_those_that_were_sent(run: Path, branch: Path) -> 
     assert [rendered_digest(row.prompt_ids) for row in rows] == sent["rendered_digest"].to_list()
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 def test_what_cannot_be_trained_is_said_before_anything_is_asked(
     write_model: Callable[..., Path], wdct: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:

@@ -158,7 +158,7 @@ RULES: tuple[Rule, ...] = (
     ("metrics.level", lambda value: 0 < value < 1, "a share between 0 and 1"),
     ("report.min_label_mass", share, "a share from 0 to 1"),
     ("report.min_parse_rate", share, "a share from 0 to 1"),
-    ("report.max_positionshare", share, "a share from 0 to 1"),
+    ("report.max_position_share", share, "a share from 0 to 1"),
     (
         "tracking.mlflow",
         lambda value: value is None or (bool(value.strip()) and "@" not in value.partition("://")[2].partition("/")[0]),
