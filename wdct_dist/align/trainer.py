@@ -22,7 +22,7 @@ from wdct_dist.align import divergence, provenance, training_log
 from wdct_dist.align.dpo import dpo_trainer
 from wdct_dist.align.sft import sft_trainer
 from wdct_dist.align.stage import Stage, StageReport
-from wdct_dist.align.tokens import Rows, TrainingTokens
+from wdct_dist.align.tokens import Ids, Rows, TrainingTokens
 from wdct_dist.checkpoints.file_lock import locked
 from wdct_dist.checkpoints.node_copy import on_this_node
 from wdct_dist.config.align_schema import DpoConfig, Precision
@@ -36,6 +36,9 @@ IDENTITY = "identity"
 
 CONTROL = "control_accuracy"
 """Key of the accuracy on the control questions in the trainer's log, which is saved with each state."""
+
+CONTROL_BATCH = 16
+"""Questions asked at once. With `precision: bfloat16` all weights are converted anew for each batch."""
 
 TELL_EVERY_S = 2.0
 """Between two notes of how far a training is."""
@@ -148,13 +151,11 @@ class _Run:
         model = self._trainer.model
         was_training = model.training
         model.eval()
-        right = 0
-        with torch.inference_mode():
-            for question, (prompt, labels) in zip(self._stage.control, self._questions, strict=True):
-                scores = _label_scores(model, prompt, labels)
-                right += max(range(len(scores)), key=scores.__getitem__) == question.correct
+        with torch.no_grad(), self._trainer.compute_loss_context_manager():
+            scores = _label_scores(model, self._questions)
         model.train(was_training)
-        return right / len(self._stage.control)
+        best = [max(range(len(one)), key=one.__getitem__) for one in scores]
+        return sum(place == question.correct for place, question in zip(best, self._stage.control, strict=True)) / len(scores)
 
     def _build(self) -> Any:
         stage, settings = self._stage, self._stage.settings
@@ -299,21 +300,36 @@ def _padding(model: Any) -> list[tuple[Any, Any]]:
     return [(config, getattr(config, "pad_token_id", None)) for config in configs if config is not None]
 
 
-def _label_scores(model: Any, prompt: tuple[int, ...], labels: Sequence[tuple[int, ...]]) -> list[float]:
-    """Log-probability of each label behind the prompt; from one pass where their first tokens tell them apart."""
-    if len({label[0] for label in labels}) == len(labels):
-        logprobs = _last_logprobs(model, prompt, 1)[0]
-        scores = [float(logprobs[label[0]]) for label in labels]
-    else:
-        scores = []
-        for label in labels:
-            logprobs = _last_logprobs(model, (*prompt, *label), len(label) + 1)[:-1]
-            scores.append(math.fsum(float(place[token]) for place, token in zip(logprobs, label, strict=True)))
-    return [score if math.isfinite(score) else -math.inf for score in scores]
+def _label_scores(model: Any, questions: Sequence[tuple[Ids, tuple[Ids, ...]]]) -> list[list[float]]:
+    """By question, the log-probability of each label behind its prompt; of its first token alone where that tells the labels apart."""
+    asked: list[tuple[int, Ids, list[list[tuple[int, int]]]]] = []
+    """Number of the question, what the model is given, and by label what to read: (place from the end, token)."""
+    for number, (prompt, labels) in enumerate(questions):
+        if len({label[0] for label in labels}) == len(labels):
+            asked.append((number, prompt, [[(-1, label[0])] for label in labels]))
+        else:
+            asked += [(number, (*prompt, *one[:-1]), [[(place - len(one), token) for place, token in enumerate(one)]]) for one in labels]
+    num_places = max(-place for _, _, reads in asked for read in reads for place, _ in read)
+    scores: list[list[float]] = [[] for _ in questions]
+    for start in range(0, len(asked), CONTROL_BATCH):
+        batch = asked[start : start + CONTROL_BATCH]
+        for (number, _, reads), logprobs in zip(batch, _last_logprobs(model, [ids for _, ids, _ in batch], num_places), strict=True):
+            sums = (math.fsum(float(logprobs[place, token]) for place, token in read) for read in reads)
+            scores[number] += [one if math.isfinite(one) else -math.inf for one in sums]
+    return scores
 
 
-def _last_logprobs(model: Any, ids: Sequence[int], num_places: int) -> torch.Tensor:
-    """Of what comes after each of the last `num_places` tokens."""
+def _last_logprobs(model: Any, sequences: Sequence[Ids], num_places: int) -> torch.Tensor:
+    """[sequences, places, tokens]: of what comes after each of the last tokens of each sequence."""
+    longest = max(map(len, sequences))
+    ids = torch.tensor([[0] * (longest - len(one)) + list(one) for one in sequences])
+    mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in sequences])
     device = next(model.parameters()).device
-    logits = model(input_ids=torch.tensor([list(ids)], device=device), logits_to_keep=num_places, use_cache=False).logits
-    return logits[0].float().log_softmax(-1)
+    logits = model(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        position_ids=(mask.cumsum(-1) - 1).clamp(min=0).to(device),
+        logits_to_keep=num_places,
+        use_cache=False,
+    ).logits
+    return logits.float().log_softmax(-1)
