@@ -21,18 +21,63 @@ models:
 - {{id: wild, path: {wild}, settings: {{sft: {{learning_rate: 1e30}}}}}}
 held_out: 0.25
 instructions: {{ratio: 0.5}}
-sft: {{epochs: 8, learning_rate: 1e-3, batch_size: 4}}
-dpo: {{epochs: 12, learning_rate: 1e-3, batch_size: 4}}
+sft: {{epochs: 20, learning_rate: 1e-3, batch_size: 4}}
+dpo: {{epochs: 20, learning_rate: 1e-3, batch_size: 4}}
 warmup_steps: 2
+max_length: 1024
 save_every_steps: 2
 divergence: {{control: null, min_reward_margin: null, max_margin_fall: null}}
 resources: {{cpus: 1}}
 evaluation:
   data: {{limit: 8}}
-  engine: {{cpu_cache_gib: 0.1, max_model_len: 512}}
+  engine: {{cpu_cache_gib: 0.1, max_model_len: 1024}}
   metrics: {{bootstrap_resamples: 50}}
   report: {{html: false}}
 """
+
+
+TEMPLATE = "{% for m in messages %}{{ m.role }}\n{{ m.content }}<end>\n{% endfor %}{% if add_generation_prompt %}assistant\n{% endif %}"
+
+
+@pytest.fixture
+def tiny_model(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a llama of two layers with a vocabulary of six hundred pieces, which is trained in hundredths of a second a step."""
+    import torch
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from wdct_dist.items.load import BUNDLED
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train([str(BUNDLED)], trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, show_progress=False))
+    tokenizer.add_special_tokens([AddedToken("<end>", special=True)])
+
+    def write(name: str, *, seed: int) -> Path:
+        directory = tmp_path / name
+        fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")
+        fast.chat_template = TEMPLATE
+        fast.save_pretrained(directory)
+        torch.manual_seed(seed)
+        config = LlamaConfig(
+            vocab_size=len(fast),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=1,
+            num_key_value_heads=1,
+            max_position_embeddings=1024,
+            initializer_range=0.2,
+            eos_token_id=fast.eos_token_id,
+            bos_token_id=None,
+            dtype="float32",
+        )
+        LlamaForCausalLM(config).save_pretrained(directory)
+        return directory
+
+    return write
 
 
 def descendants(pid: int) -> set[int]:
@@ -78,12 +123,12 @@ def events_of(run: Path, name: str) -> list[dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 def test_an_experiment_that_is_killed_twice_is_gone_on_with_where_it_was(
-    write_model: Callable[..., Path], wdct: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    tiny_model: Callable[..., Path], wdct: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     pytest.importorskip("vllm", reason="vLLM is not installed")
     pytest.importorskip("trl", reason="TRL is not installed (the extra `align` brings it)")
     run, file = tmp_path / "run", tmp_path / "config.yaml"
-    file.write_text(CONFIG.format(run=run, good=write_model("good", seed=1), wild=write_model("wild", seed=2)))
+    file.write_text(CONFIG.format(run=run, good=tiny_model("good", seed=1), wild=tiny_model("wild", seed=2)))
     branch = run / "align" / "good-word-s0"
     program = subprocess.Popen(
         [sys.executable, "-m", "wdct_dist", "align", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -143,17 +188,17 @@ def assert_trained_prompts_are_those_that_were_sent(run: Path, branch: Path) -> 
     sent = answers.filter(checkpoint_id="good-word-s0/dpo").join(pl.read_ipc(run / "prompts.arrow"), on="prompt_id")
     messages = [tuple(Message(one["role"], one["content"]) for one in row) for row in sent["messages"].to_list()]
     tokens = TrainingTokens(AutoTokenizer.from_pretrained(branch / "dpo"), PromptConfig())
-    rows = tokens.examples([Example(one, "A", "item", "i") for one in messages], 512).sft
+    rows = tokens.examples([Example(one, "A", "item", "i") for one in messages], 1024).sft
     assert [rendered_digest(row.prompt_ids) for row in rows] == sent["rendered_digest"].to_list()
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 def test_what_cannot_be_trained_is_said_before_anything_is_asked(
-    write_model: Callable[..., Path], wdct: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    tiny_model: Callable[..., Path], wdct: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     pytest.importorskip("trl", reason="TRL is not installed (the extra `align` brings it)")
-    model, file = write_model("model", seed=1), tmp_path / "config.yaml"
+    model, file = tiny_model("model", seed=1), tmp_path / "config.yaml"
     (model / "chat_template.jinja").unlink()
     file.write_text(f"run_dir: {tmp_path / 'run'}\nmodels: [{{id: plain, path: {model}}}]\n")
     ended = wdct("align", str(file), "evaluation.prompt.format=chat")
