@@ -123,12 +123,13 @@ def align(config: AlignConfig) -> Experiment:
     store = open_experiment(config)
     with locked(store.child(FOLDER)):
         models = find_models(config)
+        material = find_material(config)
         baseline = ask_baselines(config, store, models)
         if baseline.exit_code != EXIT_COMPLETE:
             return Experiment(baseline)
         store.write(CONFIG, to_yaml(config).encode())
-        branches = plan(config, store, models)
-        interrupted = train(config, store, branches)
+        branches = plan(config, store, models, material)
+        interrupted = train(config, store, branches, material)
         stopped = {branch.name: branch.stopped for branch in branches if branch.stopped is not None}
         if interrupted is not None:
             return Experiment(baseline, stopped, interrupted)
@@ -198,6 +199,24 @@ def _require_trainable(model: Checkpoint, recipe: Recipe, config: AlignConfig) -
         raise CheckpointError(f"models: {name} has quantised weights, which are not trained here; name the model that it was made from.")
 
 
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What is trained with beside the items; read once, before anything is asked, so that what is wrong with it is said at once."""
+
+    instructions: tuple[Example, ...]
+    control: tuple[Question, ...]
+
+
+def find_material(config: AlignConfig) -> Material:
+    """The instructions and the control questions. Raises `DataError` where they cannot be read."""
+    setting = config.instructions.path if config.instructions.ratio > 0 and Method.sft in config.methods else None
+    if setting is None:
+        return Material((), control_questions(config))
+    read = read_instructions(setting)
+    print(*read.lines(), sep="\n", file=sys.stderr)
+    return Material(read.examples, control_questions(config))
+
+
 def ask_baselines(config: AlignConfig, store: Store, models: Sequence[tuple[Checkpoint, Recipe]]) -> Outcome:
     """The models' own answers. Checkpoints that were evaluated before stay in the tables; new ones come with `ask_all`."""
     asked = {one["checkpoint_id"] for one in read_provenance(store).get("checkpoints", [])}
@@ -218,16 +237,10 @@ def branches_of(config: AlignConfig, store: Store, models: Sequence[tuple[Checkp
     return found
 
 
-def plan(config: AlignConfig, store: Store, models: Sequence[tuple[Checkpoint, Recipe]]) -> list[Branch]:
+def plan(config: AlignConfig, store: Store, models: Sequence[tuple[Checkpoint, Recipe]], material: Material) -> list[Branch]:
     """The branches with what they are trained on, which is written to the run: preferences, and how many examples of what."""
     branches = branches_of(config, store, models)
     items = list(select_items(config.evaluation.data))
-    wanted = config.instructions.path is not None and config.instructions.ratio > 0 and Method.sft in config.methods
-    instructions: Sequence[Example] = ()
-    if wanted and config.instructions.path is not None:
-        read = read_instructions(config.instructions.path)
-        print(*read.lines(), sep="\n", file=sys.stderr)
-        instructions = read.examples
     found: dict[tuple[str, str], Preferences] = {}
     for branch in branches:
         sides = ["word", "deed"] if branch.target_side is TargetSide.none else [branch.target_side.value]
@@ -238,7 +251,7 @@ def plan(config: AlignConfig, store: Store, models: Sequence[tuple[Checkpoint, R
                 print(*found[key].lines(), sep="\n", file=sys.stderr)
             if branch.target_side is not TargetSide.none:
                 write_preferences(store.child(f"{FOLDER}/{branch.name}"), found[key])
-        _fill(branch, config, store, items, found[branch.model.checkpoint_id, sides[0]], instructions)
+        _fill(branch, config, store, items, found[branch.model.checkpoint_id, sides[0]], material.instructions)
     return branches
 
 
@@ -276,57 +289,71 @@ def _fill(
         branch.pairs = tuple(item_pairs(*arguments, written=written))
 
 
-def train(config: AlignConfig, store: Store, branches: Sequence[Branch]) -> str | None:
+def train(config: AlignConfig, store: Store, branches: Sequence[Branch], material: Material) -> str | None:
     """Trains every stage that is not done; returns the signal that stopped it, or None. Branches that fail are marked as stopped."""
     ray_environment.prepare()
     from wdct_dist.dispatch.ray_task import Task, run_tasks
 
+    stages = {
+        (branch.name, method): partial(stage_of, branch, method, config, material) for branch in branches for method in branch.methods
+    }
+    tasks: list[Task[StageReport]] = []
+    for branch in branches:
+        due = find_due(branch, {method: stages[branch.name, method] for method in branch.methods})
+        if due is None:
+            continue
+        first, later = due
+        tasks.append(Task(first.title, None, partial(_first, first)))
+        tasks += [Task(branch.checkpoint_id(one.value), first.title, partial(_later, branch, stages[branch.name, one])) for one in later]
+    if not tasks:
+        return None
     events = EventLog(store)
 
     def say(event: str, **facts: Any) -> None:
         events.add(event, **facts)
         print(f"{event}: {', '.join(f'{key} {value}' for key, value in facts.items())}", file=sys.stderr, flush=True)
 
-    control = control_questions(config)
-    tasks: list[Task[StageReport]] = []
-    titles: dict[str, Branch] = {}
-    for branch in branches:
-        parent = branch.model
-        after: str | None = None
-        for method in branch.methods:
-            make = partial(stage_of, branch, method, config=config, control=control)
-            title = branch.checkpoint_id(method.value)
-            titles[title] = branch
-            if after is None:
-                stage = make(parent)
-                if provenance.is_made(stage, stage.checkpoint):
-                    parent = made_checkpoint(branch, method)
-                    continue
-                if (why := training_log.read_diverged(stage)) is not None:
-                    branch.stopped = f"{stage.name}: {why}"
-                    break
-                tasks.append(Task(title, None, lambda _, stage=stage: stage))  # type: ignore[misc]
-            else:
-                tasks.append(Task(title, after, lambda _, make=make, branch=branch: make(made_checkpoint(branch, Method.sft))))  # type: ignore[misc]
-            after = title
-    if not tasks:
-        return None
+    by_title = {branch.checkpoint_id(method.value): branch for branch in branches for method in branch.methods}
     outcome = run_tasks(
         tasks,
         train_stage,
         partial(size_task, config.resources.cpus, config.resources.gpus),
         config.evaluation.dispatch,
         max_attempts=config.resources.max_attempts,
-        take=partial(_take, titles, say),
+        take=partial(_take, by_title, say),
         say=say,
         watch=_Progress(branches),
     )
     for title, error in outcome.failed.items():
-        titles[title].stopped = f"{title.rpartition('/')[2]}: {_said(error)}"
+        by_title[title].stopped = f"{title.rpartition('/')[2]}: {_said(error)}"
     events.flush()
     if outcome.failed and not outcome.results and all(branch.stopped for branch in branches):
         _raise_all(outcome.failed)
     return outcome.interrupted
+
+
+def find_due(branch: Branch, stages: Mapping[Method, Callable[[Checkpoint], Stage]]) -> tuple[Stage, Sequence[Method]] | None:
+    """The first stage of a branch that is not done, and those after it; None where there is none, or the branch was stopped before."""
+    parent = branch.model
+    for place, method in enumerate(branch.methods):
+        stage = stages[method](parent)
+        if not provenance.is_made(stage, stage.checkpoint):
+            why = training_log.read_diverged(stage)
+            if why is None:
+                return stage, branch.methods[place + 1 :]
+            branch.stopped = f"{stage.name}: {why}"
+            return None
+        parent = made_checkpoint(branch, method)
+    return None
+
+
+def _first(stage: Stage, _: StageReport | None) -> Stage:
+    return stage
+
+
+def _later(branch: Branch, make: Callable[[Checkpoint], Stage], _: StageReport | None) -> Stage:
+    """The stage after SFT, once that has made its checkpoint."""
+    return make(made_checkpoint(branch, Method.sft))
 
 
 def _take(branches: Mapping[str, Branch], say: Callable[..., None], report: StageReport) -> bool:
@@ -390,7 +417,7 @@ def _raise_all(failed: Mapping[str, BaseException]) -> None:
     raise EngineError("no branch could be trained: " + "; ".join(f"{title}: {_said(error)}" for title, error in failed.items())) from first
 
 
-def stage_of(branch: Branch, method: Method, parent: Checkpoint, *, config: AlignConfig, control: tuple[Question, ...]) -> Stage:
+def stage_of(branch: Branch, method: Method, config: AlignConfig, material: Material, parent: Checkpoint) -> Stage:
     """A stage of a branch, from `parent`."""
     evaluation = config.evaluation
     settings = Settings(
@@ -412,7 +439,7 @@ def stage_of(branch: Branch, method: Method, parent: Checkpoint, *, config: Alig
         parent=parent,
         folder=branch.folder,
         data=branch.examples if method is Method.sft else branch.pairs,
-        control=control,
+        control=material.control,
         settings=settings,
         limits=config.divergence,
         save_every_steps=config.save_every_steps,
