@@ -470,6 +470,7 @@ def control_questions(config: AlignConfig) -> tuple[Question, ...]:
         items = [record.item for record in read_records(path) if record.item is not None]
     else:
         raise DataError(f"divergence.control: there is no file {setting}; give one in the items' format, `bundled`, or null.")
+    items = items[: config.divergence.control_limit]
     by_id = {item.item_id: item for item in items}
     found = []
     for prompt in build_prompts(items, asked_as(config.evaluation, items, Augmentation("one"))):

@@ -56,6 +56,7 @@ RULES: tuple[Rule, ...] = (
     ("divergence.margin_window", at_least(1), "a whole number from 1 on"),
     ("divergence.min_reward_margin", at_least(-1e9), "a finite number, or null"),
     ("divergence.max_margin_fall", lambda value: value is None or share(value), "a share from 0 to 1, or null"),
+    ("divergence.control_limit", at_least(1), "a whole number from 1 on, or null"),
     ("divergence.min_control_accuracy", lambda value: value is None or share(value), "a share from 0 to 1, or null"),
     ("divergence.max_control_fall", lambda value: value is None or share(value), "a share from 0 to 1, or null"),
     ("resources.cpus", above(0), "a number above 0, or null"),

@@ -105,6 +105,8 @@ class DivergenceConfig:
     """DPO stops where the averaged reward margin has lost more than this share of the highest that it had."""
     control: str | None = "bundled"
     """Questions unrelated to the items, asked after each epoch: `bundled`, or a file in the items' format with correct options."""
+    control_limit: int | None = None
+    """Ask only the first N of them: without a GPU all of them take as long as a few steps of training. Empty: all."""
     min_control_accuracy: float | None = None
     """A stage stops where the accuracy on them is under this."""
     max_control_fall: float | None = 0.5
