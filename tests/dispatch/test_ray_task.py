@@ -71,6 +71,17 @@ outcome = run_tasks(
     say=lambda event, **facts: said.append([event, facts["task"]]),
     watch=lambda: None,
 )
+stopped = run_tasks(
+    [task("e1", waits_for="nothing"), task("e2", after="e1")],
+    work,
+    partial(size_task, 0.5, None),
+    DispatchConfig(),
+    max_attempts=2,
+    take=bool,
+    say=lambda event, **facts: None,
+    watch=lambda: os.kill(os.getpid(), signal.SIGTERM) if list(folder.glob("e1.begun.*")) else None,
+)
+assert (stopped.interrupted, stopped.results, stopped.failed) == ("SIGTERM", {}, {})
 failed = {name: type(error).__name__ for name, error in outcome.failed.items()}
 print(json.dumps({"results": outcome.results, "failed": failed, "lost": sorted(name for event, name in said if event == "task lost")}))
 """

@@ -67,13 +67,15 @@ def run_tasks(
     task asks for. `take` is given each result as it comes, and returns whether others may build on it. `say` is told what happens, and
     `watch` is called every while. Raises what is a fault of the store, and `Incomplete` where the head node is lost.
     """
-    with contextlib.ExitStack() as cluster, Interrupts() as interrupts:
+    with contextlib.ExitStack() as cluster:
         connection = Connection(config)
         connection.start()
         cluster.callback(connection.leave)
         connection.wait()
         head = cluster.enter_context(HeadWatch(head_address()))
         driver = _Driver(tasks, work, size(_nodes()), max_attempts, take, say)
+        # after Ray, which puts a handler of its own on SIGTERM that aborts the process (2.60)
+        interrupts = cluster.enter_context(Interrupts())
         try:
             driver.run(head, interrupts, watch)
         except HeadLost as lost:
