@@ -36,7 +36,7 @@ from wdct_dist.checkpoints.types import Checkpoint, Source
 from wdct_dist.config.align_rules import FREE_TO_CHANGE, Recipe, models_of
 from wdct_dist.config.align_schema import AlignConfig, Method, TargetSide
 from wdct_dist.config.load import differences, from_yaml_into, to_yaml
-from wdct_dist.config.schema import PromptFormat
+from wdct_dist.config.schema import Orders, PromptFormat
 from wdct_dist.dispatch import ray_environment
 from wdct_dist.dispatch.task_size import TaskSize, size_task
 from wdct_dist.errors import (
@@ -473,7 +473,9 @@ def control_questions(config: AlignConfig) -> tuple[Question, ...]:
     items = items[: config.divergence.control_limit]
     by_id = {item.item_id: item for item in items}
     found = []
-    for prompt in build_prompts(items, asked_as(config.evaluation, items, Augmentation("one"))):
+    # in one order each, drawn at random: none of them is asked twice
+    settings = replace(asked_as(config.evaluation, items, Augmentation()), orders=Orders.random)
+    for prompt in build_prompts(items, settings):
         correct = by_id[prompt.item_id].correct_option
         if correct is None:
             raise DataError(f"divergence.control: {prompt.item_id} of {setting} has no correct_option; control questions need one.")
