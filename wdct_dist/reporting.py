@@ -42,7 +42,28 @@ def score_run(store: Store, config: Config | None = None, tally: ReplyTally | No
     settings = config or read_config(store)
     digests = {one["checkpoint_id"]: one["digest"] for one in read_provenance(store).get("checkpoints", [])}
     summary = write_scores(store, digests, settings.metrics, tally)
-    return write_comparisons(store, summary, digests, settings.metrics)
+    whole = write_comparisons(store, summary, digests, settings.metrics)
+    write_change(store, settings)
+    return whole
+
+
+def write_change(store: Store, settings: Config) -> None:
+    """Writes scores/change.arrow where checkpoints of the run came from alignment in it; scores/items.arrow is there."""
+    from wdct_dist.align.produced import find_aligned
+    from wdct_dist.metrics import change
+    from wdct_dist.metrics.arrow_frame import write_frame
+    from wdct_dist.metrics.panel import build_panel
+    from wdct_dist.metrics.run_comparisons import bootstrap_of
+    from wdct_dist.metrics.run_scores import ITEMS
+    from wdct_dist.tables import schema
+
+    aligned = find_aligned(store, read_provenance(store).get("checkpoints", []))
+    if not aligned:
+        store.delete(change.NAME)
+        return
+    scores = scan(store, ITEMS)
+    table = change.change(scores, build_panel(scores, scan(store, items_file.NAME)), aligned, bootstrap_of(settings.metrics))
+    write_frame(store, change.NAME, table, schema.SCORES_CHANGE)
 
 
 def report_run(store: Store, *, page: bool = False, form: str = TEXT) -> None:
@@ -120,6 +141,8 @@ def findings(store: Store) -> Findings:
     """What a run's reports are made from; its tables are derived first where they are not there, or older than the answers."""
     import polars as pl
 
+    from wdct_dist.align.produced import find_descents, read_training
+    from wdct_dist.metrics.change import NAME as CHANGE
     from wdct_dist.metrics.run_comparisons import DIFFERENCES, EFFECTS
     from wdct_dist.report.findings import Findings, Scores
     from wdct_dist.report.status import unfinished_text
@@ -128,11 +151,19 @@ def findings(store: Store) -> Findings:
     # the manifest is written after the shards, so what is younger than it has seen them (but for a killed driver's last seconds)
     is_scored = store.exists(SUMMARY) and store.changed_ns(SUMMARY) >= store.changed_ns(manifest.NAME)
     summary = pl.DataFrame(read_table(store, SUMMARY)) if is_scored else score_run(store, config)
-    differences, effects = (pl.DataFrame(read_table(store, name)) if store.exists(name) else None for name in (DIFFERENCES, EFFECTS))
+    comparisons = (DIFFERENCES, EFFECTS, CHANGE)
+    differences, effects, change = (pl.DataFrame(read_table(store, name)) if store.exists(name) else None for name in comparisons)
     said = dict.fromkeys(note for event in read_events(store) if (note := _note_of(event)) is not None)
     unfinished = unfinished_text(store, config, record)
     notes = [*([] if unfinished is None else [unfinished]), *said]
-    return Findings(Scores(summary, differences, effects), config, record, notes)
+    return Findings(
+        Scores(summary, differences, effects, change),
+        config,
+        record,
+        notes,
+        read_training(store),
+        find_descents(store, record.get("checkpoints", [])),
+    )
 
 
 def _note_of(event: Mapping[str, Any]) -> str | None:

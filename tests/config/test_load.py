@@ -56,6 +56,6 @@ def test_a_plain_form_has_only_json_values() -> None:
     assert as_plain(Config())["engine"]["dtype"] == "auto"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_that_is_shipped_can_be_read(path: Path) -> None:
     assert load_config(path).checkpoints

@@ -49,6 +49,28 @@ def evaluate(options: Namespace) -> int:
     return exit_code
 
 
+def align(options: Namespace) -> int:
+    from wdct_dist.config.align_rules import load_align_config
+
+    config = load_align_config(options.config, options.overrides)
+
+    from wdct_dist.aligning import align as run_experiment
+    from wdct_dist.report.html import what_html_lacks
+    from wdct_dist.reporting import lacking_trackers, report_run, track_as_configured
+
+    missing = what_html_lacks() if config.evaluation.report.html else None
+    if missing is not None:
+        print(f"{missing} The experiment goes on without it (evaluation.report.html=false: no report.html is wanted).", file=sys.stderr)
+    for lacking in lacking_trackers(config.evaluation.tracking):
+        print(f"{lacking} The experiment goes on without it, and `wdct track` can write it later.", file=sys.stderr)
+    ended = run_experiment(config)
+    if ended.interrupted is None:
+        report_run(ended.evaluation.store, page=config.evaluation.report.html and missing is None)
+        track_as_configured(ended.evaluation.store, config.evaluation.tracking)
+    print(ended.sentence(), file=sys.stderr)
+    return ended.exit_code
+
+
 def score(options: Namespace) -> int:
     from wdct_dist.metrics.parsed import ReplyTally
     from wdct_dist.report.unparsed import unparsed_text

@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, help_text in (
         ("plan", "dry run: checkpoints, prompts, tokens, shards, expected time; touches no GPU"),
         ("evaluate", "run (or resume) an evaluation of one or many checkpoints"),
+        ("align", "run (or resume) an alignment experiment: baseline, SFT, DPO, evaluation, change"),
     ):
         command = add(name, help=help_text)
         command.add_argument("config", help="configuration file (YAML)")

@@ -10,7 +10,7 @@ import difflib
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,26 +23,35 @@ from wdct_dist.errors import ConfigError
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration of the file at `path` with dotlist `overrides` (`key=value`) on top, checked."""
+    config = read_into(Config, path, overrides)
+    check(config)
+    return config
+
+
+Schema = TypeVar("Schema")
+
+
+def read_into(schema: type[Schema], path: str | Path, overrides: Sequence[str], section: str = "") -> Schema:
+    """A configuration of any schema that has a `run_dir`, not checked yet; `section`: where it holds a `Config`, for its presets."""
     file = Path(path)
     layers = [
         (f"in {file}", _read_file(file)),
         *((f"in the override `{text}`", _read_override(text)) for text in overrides),
     ]
-    merged = OmegaConf.merge(OmegaConf.structured(Config), *_presets([layer for _, layer in layers]))
+    merged = OmegaConf.merge(OmegaConf.structured(schema), *_presets([layer for _, layer in layers], section))
     for origin, layer in layers:
-        if problems := unknown_keys(Config, as_mapping(layer)):
+        if problems := unknown_keys(schema, as_mapping(layer)):
             raise ConfigError("\n".join(f"{problem} ({origin})" for problem in problems))
         try:
             merged = OmegaConf.merge(merged, layer)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{_explain(error)} ({origin})") from None
     try:
-        config = OmegaConf.to_object(merged)
+        config: Any = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise ConfigError(_explain(error)) from None
-    assert isinstance(config, Config)
-    config.run_dir = config.run_dir.replace("{name}", file.stem)
-    check(config)
+    assert isinstance(config, schema)
+    config.run_dir = config.run_dir.replace("{name}", file.stem)  # type: ignore[attr-defined]
     return config
 
 
@@ -54,12 +63,14 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 """What the value of a key sets besides: defaults, under whatever the file and the overrides say; later ones over earlier ones."""
 
 
-def _presets(layers: Sequence[DictConfig]) -> list[DictConfig]:
+def _presets(layers: Sequence[DictConfig], section: str) -> list[DictConfig]:
     """The presets of the values that the last layer to give one gives; a value that is none is left for the merge to refuse."""
     found = []
     for key, by_value in PRESETS.items():
-        given = [value for layer in layers if (value := _given(as_mapping(layer), key)) is not _ABSENT]
-        found.append(OmegaConf.create(dict(by_value.get(str(given[-1]), {})) if given else {}))
+        where = f"{section}.{key}" if section else key
+        given = [value for layer in layers if (value := _given(as_mapping(layer), where)) is not _ABSENT]
+        preset = OmegaConf.create(dict(by_value.get(str(given[-1]), {})) if given else {})
+        found.append(OmegaConf.create({section: preset}) if section else preset)
     return found
 
 
@@ -75,15 +86,20 @@ def _given(layer: Any, key: str) -> Any:
     return layer
 
 
-def to_yaml(config: Config) -> str:
+def to_yaml(config: Any) -> str:
     """The whole resolved configuration as YAML."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
 def from_yaml(text: str) -> Config:
     """The inverse of `to_yaml`."""
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(text)))
-    assert isinstance(config, Config)
+    return from_yaml_into(Config, text)
+
+
+def from_yaml_into(schema: type[Schema], text: str) -> Schema:
+    """The inverse of `to_yaml`, for any schema."""
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(text)))
+    assert isinstance(config, schema)
     return config
 
 
@@ -187,13 +203,13 @@ FREE_ON_RESUME = (
 """What may change between the start of a run and its resumption: it says how fast and where, not what is asked."""
 
 
-def differences(before: Config, now: Config) -> list[str]:
-    """A line for each setting that decides answers and is not what the run was started with."""
-    old, new = (_flatten(dataclasses.asdict(config)) for config in (before, now))
+def differences(before: Any, now: Any, free_on_resume: Sequence[str] = FREE_ON_RESUME) -> list[str]:
+    """A line for each setting that decides what comes out and is not what the run was started with."""
+    old, new = (_flatten(as_plain(config)) for config in (before, now))
     return [
         f"{key}: the run has {old.get(key)!r}, now came {new.get(key)!r}"
         for key in sorted({*old, *new})
-        if old.get(key) != new.get(key) and not any(key == free or key.startswith(f"{free}.") for free in FREE_ON_RESUME)
+        if old.get(key) != new.get(key) and not any(key == free or key.startswith(f"{free}.") for free in free_on_resume)
     ]
 
 

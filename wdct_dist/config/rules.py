@@ -14,11 +14,11 @@ from wdct_dist.errors import ConfigError
 Rule = tuple[str, Callable[[Any], bool], str]
 
 
-def _above(low: float) -> Callable[[Any], bool]:
+def above(low: float) -> Callable[[Any], bool]:
     return lambda value: value is None or (math.isfinite(value) and value > low)
 
 
-def _at_least(low: float) -> Callable[[Any], bool]:
+def at_least(low: float) -> Callable[[Any], bool]:
     return lambda value: value is None or (math.isfinite(value) and value >= low)
 
 
@@ -30,7 +30,7 @@ def _from_0_each_once(value: Any) -> bool:
     return 0 < len(value) == len(set(value)) and min(value) >= 0
 
 
-def _share(value: Any) -> bool:
+def share(value: Any) -> bool:
     return math.isfinite(value) and 0 <= value <= 1
 
 
@@ -66,7 +66,7 @@ PROJECT = re.compile(r"([\w.-]+/)?[\w.-]+")
 RULES: tuple[Rule, ...] = (
     ("run_dir", lambda value: bool(value.strip()), "a path or a URI"),
     ("data.path", lambda value: bool(value.strip()), "a file, `bundled` or `wdct`"),
-    ("data.limit", _at_least(1), "a whole number from 1 on, or null"),
+    ("data.limit", at_least(1), "a whole number from 1 on, or null"),
     ("data.domains", lambda value: value is None or len(value) > 0, "at least one domain, or null for all"),
     ("data.languages", lambda value: len(value) > 0, "at least one language, such as [en]"),
     ("prompt.labels", lambda value: len(value) >= 2, "at least two labels"),
@@ -83,7 +83,7 @@ RULES: tuple[Rule, ...] = (
     ),
     ("prompt.date", _iso_date, "a date such as 2025-01-01"),
     ("prompt.reply_tokens", _within(1, 4096), "a whole number from 1 to 4096, or null"),
-    ("prompt.block_items", _at_least(1), "a whole number from 1 on"),
+    ("prompt.block_items", at_least(1), "a whole number from 1 on"),
     ("cot.sides", lambda value: 0 < len(value) == len(set(value)), "word, deed or both, each once"),
     ("cot.shots", _within(0, 32), "a whole number from 0 to 32"),
     ("cot.demonstrations", lambda value: bool(value.strip()), "`bundled` or a CSV file"),
@@ -94,17 +94,17 @@ RULES: tuple[Rule, ...] = (
     ("augment.systems", lambda value: 0 < len(value) == len(set(value)), "system messages or null, at least one, each once"),
     ("augment.systems", lambda value: all(text is None or text.strip() for text in value), "texts that are not empty, or null"),
     ("augment.paraphraser", lambda value: value is None or bool(value.strip()), "a checkpoint, or null"),
-    ("augment.sample", _at_least(1), "a whole number from 1 on, or null for all combinations"),
+    ("augment.sample", at_least(1), "a whole number from 1 on, or null for all combinations"),
     ("variants", lambda value: len(value) > 0, "at least one variant, such as [direct]"),
     ("variants", lambda value: len(set(value)) == len(value), "each variant once"),
     ("trials", lambda value: 1 <= value <= 65535, "a whole number from 1 to 65535"),
     ("checkpoints", lambda value: len(value) > 0, "at least one checkpoint"),
-    ("engine.max_model_len", _at_least(16), "a whole number from 16 on, or null for the checkpoint's own"),
-    ("engine.max_num_seqs", _at_least(1), "a whole number from 1 on, or null"),
-    ("engine.block_size", _at_least(1), "a whole number from 1 on, or null"),
+    ("engine.max_model_len", at_least(16), "a whole number from 16 on, or null for the checkpoint's own"),
+    ("engine.max_num_seqs", at_least(1), "a whole number from 1 on, or null"),
+    ("engine.block_size", at_least(1), "a whole number from 1 on, or null"),
     ("engine.gpu_memory_utilization", lambda value: 0 < value <= 1, "a share above 0, at most 1"),
-    ("engine.cpu_cache_gib", _above(0), "a number above 0"),
-    ("engine.start_timeout_s", _above(0), "seconds above 0"),
+    ("engine.cpu_cache_gib", above(0), "a number above 0"),
+    ("engine.start_timeout_s", above(0), "seconds above 0"),
     (
         "engine.endpoint.base_url",
         lambda value: value is None or _plain_url(value),
@@ -124,41 +124,41 @@ RULES: tuple[Rule, ...] = (
     ("engine.endpoint.max_tokens_field", lambda value: value.isidentifier(), "the name of a field, such as max_completion_tokens"),
     ("engine.endpoint.extra", lambda value: not OWN_FIELDS & value.keys(), f"other fields than {', '.join(sorted(OWN_FIELDS))}"),
     ("engine.endpoint.concurrency", _within(1, 10_000), "a whole number from 1 to 10000"),
-    ("engine.endpoint.requests_per_minute", _above(0), "a number above 0, or null"),
-    ("engine.endpoint.tokens_per_minute", _above(0), "a number above 0, or null"),
-    ("engine.endpoint.timeout_s", _above(0), "seconds above 0"),
+    ("engine.endpoint.requests_per_minute", above(0), "a number above 0, or null"),
+    ("engine.endpoint.tokens_per_minute", above(0), "a number above 0, or null"),
+    ("engine.endpoint.timeout_s", above(0), "seconds above 0"),
     ("engine.endpoint.max_attempts", _within(1, 100), "a whole number from 1 to 100"),
-    ("engine.endpoint.backoff_s", _at_least(0), "seconds from 0 on"),
-    ("engine.endpoint.budget_tokens", _at_least(1), "a whole number from 1 on, or null"),
-    ("engine.endpoint.budget_money", _above(0), "an amount above 0, or null"),
+    ("engine.endpoint.backoff_s", at_least(0), "seconds from 0 on"),
+    ("engine.endpoint.budget_tokens", at_least(1), "a whole number from 1 on, or null"),
+    ("engine.endpoint.budget_money", above(0), "an amount above 0, or null"),
     (
         "engine.endpoint.prices",
         lambda value: all(math.isfinite(part) and part >= 0 for price in value.values() for part in (price.input, price.output)),
         "both prices of a model, input and output, from 0 on",
     ),
     ("engine.scripted.strength", math.isfinite, "a finite number"),
-    ("engine.scripted.spread", _at_least(0), "a number from 0 on"),
-    ("engine.scripted.delay_s", _at_least(0), "seconds from 0 on"),
-    ("sampling.temperature", _at_least(0), "a number from 0 on"),
+    ("engine.scripted.spread", at_least(0), "a number from 0 on"),
+    ("engine.scripted.delay_s", at_least(0), "seconds from 0 on"),
+    ("sampling.temperature", at_least(0), "a number from 0 on"),
     ("sampling.top_p", lambda value: 0 < value <= 1, "a share above 0, at most 1"),
-    ("sampling.max_new_tokens", _at_least(1), "a whole number from 1 on"),
-    ("dispatch.num_engines", _at_least(1), "a whole number from 1 on, or null"),
-    ("dispatch.tensor_parallel_size", _at_least(1), "a whole number from 1 on"),
-    ("dispatch.engine_cpus", _above(0), "a number above 0, or null"),
-    ("dispatch.shard_size", _at_least(1), "a whole number from 1 on"),
+    ("sampling.max_new_tokens", at_least(1), "a whole number from 1 on"),
+    ("dispatch.num_engines", at_least(1), "a whole number from 1 on, or null"),
+    ("dispatch.tensor_parallel_size", at_least(1), "a whole number from 1 on"),
+    ("dispatch.engine_cpus", above(0), "a number above 0, or null"),
+    ("dispatch.shard_size", at_least(1), "a whole number from 1 on"),
     ("dispatch.units_in_flight", lambda value: 1 <= value <= 64, "a whole number from 1 to 64"),
-    ("dispatch.max_attempts", _at_least(1), "a whole number from 1 on"),
-    ("dispatch.max_restarts", _at_least(0), "a whole number from 0 on"),
-    ("dispatch.unit_timeout_s", _above(0), "seconds above 0, or null"),
-    ("dispatch.store_retry_s", _at_least(0), "seconds from 0 on"),
-    ("dispatch.head_wait_s", _at_least(0), "seconds from 0 on"),
-    ("cache.max_gib", _above(0), "a number above 0, or null"),
-    ("metrics.bootstrap_resamples", _at_least(0), "a whole number from 0 on"),
+    ("dispatch.max_attempts", at_least(1), "a whole number from 1 on"),
+    ("dispatch.max_restarts", at_least(0), "a whole number from 0 on"),
+    ("dispatch.unit_timeout_s", above(0), "seconds above 0, or null"),
+    ("dispatch.store_retry_s", at_least(0), "seconds from 0 on"),
+    ("dispatch.head_wait_s", at_least(0), "seconds from 0 on"),
+    ("cache.max_gib", above(0), "a number above 0, or null"),
+    ("metrics.bootstrap_resamples", at_least(0), "a whole number from 0 on"),
     ("metrics.noise_repeats", lambda value: 0 <= value <= 100, "a whole number from 0 to 100"),
     ("metrics.level", lambda value: 0 < value < 1, "a share between 0 and 1"),
-    ("report.min_label_mass", _share, "a share from 0 to 1"),
-    ("report.min_parse_rate", _share, "a share from 0 to 1"),
-    ("report.max_position_share", _share, "a share from 0 to 1"),
+    ("report.min_label_mass", share, "a share from 0 to 1"),
+    ("report.min_parse_rate", share, "a share from 0 to 1"),
+    ("report.max_position_share", share, "a share from 0 to 1"),
     (
         "tracking.mlflow",
         lambda value: value is None or (bool(value.strip()) and "@" not in value.partition("://")[2].partition("/")[0]),

@@ -61,9 +61,19 @@ class Renderer:
         self._closing = frozenset(closing - {None})
         self._tags = thinking_tags(tokenizer)
         self._folds_system = False
-        self._glue = ""
+        self._glue = self._behind = ""
         if self.format is PromptFormat.chat:
             self._probe_template()
+
+    @property
+    def reply_begins_with_blank(self) -> bool:
+        """Whether the template puts a blank, and nothing else, before a reply, as those in the manner of Mistral do."""
+        return bool(self._glue) and not self._glue.strip(" ")
+
+    @property
+    def behind_reply(self) -> str:
+        """What the template puts behind a finished reply; "" in the plain format, or where it cannot be told."""
+        return self._behind
 
     def render(self, prompts: Sequence[Prompt]) -> list[Rendered]:
         """One `Rendered` a prompt, in order; encoded in one batch. Raises `CheckpointError` where one of them cannot be rendered."""
@@ -152,6 +162,7 @@ class Renderer:
         if replied.startswith(bare):
             # " " for templates in the manner of Mistral, a whole heading for those without a generation prompt
             self._glue = replied[len(bare) :].partition(PROBE_REPLY)[0] if PROBE_REPLY in replied else ""
+        self._behind = replied.partition(PROBE_REPLY)[2]
 
 
 def render(prompt: Prompt, tokenizer: Any, fmt: PromptFormat, settings: PromptConfig) -> Rendered:

@@ -43,7 +43,7 @@ def write_comparisons(store: Store, summary: pl.DataFrame, digests: Mapping[str,
 
     `summary` and `digests` as `write_scores` returned and was given them.
     """
-    bootstrap = Bootstrap(settings.bootstrap_resamples, settings.bootstrap_seed, settings.level)
+    bootstrap = bootstrap_of(settings)
     scores, items, prompts = (scan(store, name) for name in (ITEMS, items_file.NAME, prompts_file.NAME))
     panel = build_panel(scores, items)
     floors = noise_floors(panel, repeat_panels(store, digests), bootstrap.level)
@@ -61,6 +61,11 @@ def write_comparisons(store: Store, summary: pl.DataFrame, digests: Mapping[str,
     write_frame(store, SUMMARY, whole, schema.SCORES_SUMMARY)
     store.write(SUMMARY_CSV, summary_csv(whole).encode())
     return whole
+
+
+def bootstrap_of(settings: MetricsConfig) -> Bootstrap:
+    """How the run's intervals are made."""
+    return Bootstrap(settings.bootstrap_resamples, settings.bootstrap_seed, settings.level)
 
 
 def repeat_panels(store: Store, digests: Mapping[str, str]) -> list[Panel]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from wdct_dist.config.schema import Config
-from wdct_dist.report import differences, effects
+from wdct_dist.report import change, differences, effects
 from wdct_dist.report.facts import facts
 from wdct_dist.report.findings import Findings, Scores
 from wdct_dist.report.headline import comparisons, consistency_table, domain_table, domains_of, trust_table
@@ -24,10 +24,11 @@ class Limits:
     domains_a_table: int
     differences: int
     effect_tables: int
+    changes: int
 
 
-WHOLE = Limits(10**9, 10**9, 10**9)
-TERMINAL = Limits(5, differences.MOST_ROWS, effects.MOST_TABLES)
+WHOLE = Limits(10**9, 10**9, 10**9, 10**9)
+TERMINAL = Limits(5, differences.MOST_ROWS, effects.MOST_TABLES, change.MOST_ROWS)
 """Five domains fit beside a name in 80 columns."""
 
 
@@ -52,7 +53,7 @@ def contents(found: Findings, limits: Limits = WHOLE) -> Contents:
         found.config.report.title,
         said,
         tuple(_tables(found.scores, rows, limits)),
-        (*headline(rows, found.config), *repetition(rows, found.config.sampling.temperature)),
+        (*change.sentences(found.scores.change), *headline(rows, found.config), *repetition(rows, found.config.sampling.temperature)),
         tuple(warnings(found.scores.summary, found.config.report)),
     )
 
@@ -65,6 +66,8 @@ def headline(rows: Sequence[Row], config: Config) -> list[str]:
 def _tables(scores: Scores, rows: Sequence[Row], limits: Limits) -> Iterator[Table]:
     yield consistency_table(rows)
     yield trust_table(rows)
+    if scores.change is not None and not scores.change.is_empty():
+        yield from change.change_tables(scores.change, limits.changes)
     domains = domains_of(rows)
     for start in range(0, len(domains), limits.domains_a_table):
         yield domain_table(rows, domains[start : start + limits.domains_a_table])

@@ -29,7 +29,7 @@ def difference_table(differences: pl.DataFrame, most_rows: int = MOST_ROWS, all_
     cells = []
     for row in rows[:most_rows]:
         noise = "" if row["below_noise"] is None else "below" if row["below_noise"] else "above"
-        cells.append((_compared(row), NAMES[row["metric"]], _difference(row), _p_value(row["p_holm"]), *([noise] * noisy)))
+        cells.append((_compared(row), NAMES[row["metric"]], _difference(row), p_value_text(row["p_holm"]), *([noise] * noisy)))
     said = ["p: McNemar's exact test of the decisions, corrected by Holm's method over all that are compared here"]
     if noisy:
         said.append("noise: below where A/A repeats of the same checkpoint differ as much, so that the difference means nothing")
@@ -50,7 +50,8 @@ def _difference(row: dict[str, Any]) -> str:
     return f"{row['difference']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
 
 
-def _p_value(value: object) -> str:
+def p_value_text(value: object) -> str:
+    """A p-value as a table has it; `-` where there is none."""
     if not isinstance(value, float):
         return "-"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

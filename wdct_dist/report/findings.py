@@ -11,6 +11,8 @@ from wdct_dist.config.schema import Config
 if TYPE_CHECKING:
     import polars as pl
 
+    from wdct_dist.align.produced import Descent
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
@@ -19,6 +21,7 @@ class Scores:
     summary: pl.DataFrame
     differences: pl.DataFrame | None = None
     effects: pl.DataFrame | None = None
+    change: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +33,7 @@ class Findings:
     provenance: Mapping[str, Any]
     notes: Sequence[str] = ()
     """Lines of this run alone, such as that it is not finished."""
+    training: pl.DataFrame | None = None
+    """What the trainings of an alignment logged, columns of `schema.TRAINING`."""
+    descents: Sequence[Descent] = ()
+    """Which checkpoint was trained from which."""

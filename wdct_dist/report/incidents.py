@@ -19,6 +19,9 @@ INCIDENTS = (
     "head lost",
     "head back",
     "stopping",
+    "task lost",
+    "task failed",
+    "stage diverged",
 )
 """Events that a run without trouble does not have."""
 
@@ -34,7 +37,7 @@ def incidents_table(events: Sequence[Mapping[str, Any]]) -> Table | None:
             str(event["time"]),
             str(event["event"]),
             str(event.get("engine", "-")),
-            str(event.get("checkpoint", event.get("shard", "-"))),
+            str(event.get("checkpoint", event.get("shard", event.get("task", event.get("stage", "-"))))),
             str(event.get("reason", event.get("on", "-"))),
         )
         for event in found[-MOST:]

@@ -49,7 +49,7 @@ def open_run(config: Config) -> Store:
 
 def _foreign(store: Store) -> str | None:
     """The name of something in the root that a run which got no further than its prompts does not leave; None where there is none."""
-    ours = {LOCK, PROVENANCE, "items.arrow", "prompts.arrow", "paraphrase", "paraphrases.jsonl"}
+    ours = {LOCK, PROVENANCE, "items.arrow", "prompts.arrow", "paraphrase", "paraphrases.jsonl", "align"}
     if store.local is None:
         return next((name for name in store.names("") if name not in ours), None)
     for entry in sorted(store.local.iterdir()) if store.local.is_dir() else ():

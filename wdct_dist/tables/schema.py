@@ -183,4 +183,78 @@ SCORES_NOISE = pa.schema(
     ]
 )
 
+PREFERENCES = pa.schema(
+    [
+        # the checkpoint whose answers these are
+        ("baseline_id", pa.string()),
+        ("target_side", pa.string()),
+        ("item_id", pa.string()),
+        ("domain", pa.string()),
+        # train | held_out; null for an item that is left out
+        ("split", pa.string()),
+        # on the target side: the answer (rejected) and what is to become the answer (chosen)
+        ("baseline_option", pa.int8()),
+        ("target_option", pa.int8()),
+        # null: no answer, or a tie
+        ("other_side_baseline_option", pa.int8()),
+        # why the item is left out; null for an item that is not
+        ("left_out", pa.string()),
+    ]
+)
+
+TRAINING = pa.schema(
+    [
+        ("branch", pa.string()),
+        # sft | dpo
+        ("stage", pa.string()),
+        ("step", pa.int64()),
+        ("epoch", pa.float64()),
+        # what was not logged at a step is null
+        ("loss", pa.float64()),
+        ("learning_rate", pa.float64()),
+        ("reward_margin", pa.float64()),
+        ("reward_accuracy", pa.float64()),
+        ("grad_norm", pa.float64()),
+    ]
+)
+
+SCORES_CHANGE = pa.schema(
+    [
+        ("checkpoint_id", pa.string()),
+        ("baseline_id", pa.string()),
+        ("branch", pa.string()),
+        ("target_side", pa.string()),
+        # sft | dpo
+        ("method", pa.string()),
+        ("seed", pa.int64()),
+        # null: the end of the stage
+        ("epoch", pa.int64()),
+        # trained on no item, and held against what was trained from the same baseline
+        ("control", pa.bool_()),
+        ("variant", pa.string()),
+        ("language", pa.string()),
+        # train | held_out: the aligned items; all: every item evaluated (consistency alone)
+        ("split", pa.string()),
+        ("domain", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        ("ci_low", pa.float64()),
+        ("ci_high", pa.float64()),
+        ("level", pa.float64()),
+        # items that the value is over
+        ("n", pa.int64()),
+        # change rates alone. Of n: answers that are now the target option, those that are a tie now, and those that have no answer now
+        ("n_changed", pa.int64()),
+        ("n_tied", pa.int64()),
+        ("n_no_answer", pa.int64()),
+        # aligned items that are not in n: the answer was the target option before, or there was none
+        ("n_already", pa.int64()),
+        ("n_no_answer_before", pa.int64()),
+        # McNemar's exact test of the decisions before and after; corrected by Holm's method over family_size tests
+        ("p_value", pa.float64()),
+        ("p_holm", pa.float64()),
+        ("family_size", pa.int64()),
+    ]
+)
+
 IPC_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")

@@ -95,7 +95,7 @@ def consistency(metric: str, asked: Sequence[str], num_names: int) -> Chart:
     if metric == "cs":
         layers.insert(0, base.mark_tick(color="var(--muted)", thickness=2).encode(y=names, x=alt.X("chance:Q", scale=scale)))
         text += ", the chance level as a grey bar"
-    chart = alt.layer(*layers).add_params(*_params(asked)).properties(width="container", height=num_names * ROW_HEIGHT)
+    chart = alt.layer(*layers).add_params(*params(asked)).properties(width="container", height=num_names * ROW_HEIGHT)
     return Chart(f"{metric}-chart", f"{metric.upper()} by checkpoint", f"{text}.", chart.properties(description=text).to_dict())
 
 
@@ -115,7 +115,7 @@ def heat_map(domains: Sequence[str], asked: Sequence[str], num_names: int, chanc
         text=alt.Text("value:Q", format=".2f"), color=alt.condition(ends, alt.value("#fff"), alt.value("#111"))
     )
     text = f"CS by checkpoint and domain; blue is above the chance level of {chance:.2f}, brown below it, white at it"
-    chart = alt.layer(cells, numbers).add_params(_asked(asked)).properties(width="container", height=num_names * ROW_HEIGHT)
+    chart = alt.layer(cells, numbers).add_params(asked_param(asked)).properties(width="container", height=num_names * ROW_HEIGHT)
     return Chart("heat-map", "CS by checkpoint and domain", f"{text}.", chart.properties(description=text).to_dict())
 
 
@@ -126,14 +126,14 @@ def over_training(metric: str, asked: Sequence[str]) -> Chart:
         .transform_filter("datum.domain === domain && isValid(datum.step)")
         .encode(
             x=alt.X("step:Q", title="step", axis=alt.Axis(tickCount=6)),
-            color=alt.Color("series:N", title=None, scale=alt.Scale(range=_colours()), legend=_below()),
+            color=alt.Color("series:N", title=None, scale=alt.Scale(range=colours()), legend=below()),
         )
     )
     value = alt.Y("value:Q", title=metric.upper(), scale=alt.Scale(zero=False))
     band = base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", scale=alt.Scale(zero=False), title=metric.upper()), y2="high:Q")
     line = base.mark_line(point=alt.OverlayMarkDef(size=40)).encode(y=value, tooltip=[*_tooltip(), alt.Tooltip("step:Q")])
     text = f"{metric.upper()} against the number that a checkpoint's name ends in, with its interval"
-    chart = alt.layer(band, line).add_params(*_params(asked)).properties(width="container", height=260)
+    chart = alt.layer(band, line).add_params(*params(asked)).properties(width="container", height=260)
     return Chart(f"{metric}-training", f"{metric.upper()} over training", f"{text}.", chart.properties(description=text).to_dict())
 
 
@@ -153,8 +153,8 @@ def words_against_deeds(
     points = base.mark_point(filled=True, size=36, opacity=0.7).encode(
         x=alt.X("word:Q", scale=scale, title="probability in words"),
         y=alt.Y("deed:Q", scale=scale, title="probability in deeds"),
-        color=alt.Color("domain:N", title=None, scale=alt.Scale(domain=list(domains), range=_colours()), legend=_below()),
-        shape=alt.Shape("domain:N", title=None, scale=alt.Scale(domain=list(domains)), legend=_below()),
+        color=alt.Color("domain:N", title=None, scale=alt.Scale(domain=list(domains), range=colours()), legend=below()),
+        shape=alt.Shape("domain:N", title=None, scale=alt.Scale(domain=list(domains)), legend=below()),
         tooltip=[alt.Tooltip("item_id:N"), alt.Tooltip("domain:N"), alt.Tooltip("word:Q"), alt.Tooltip("deed:Q")],
     )
     corners = [{"word": 0, "deed": 0, "to_word": 1, "to_deed": 1}]
@@ -168,7 +168,7 @@ def words_against_deeds(
     )
     chart = (
         alt.layer(middle, diagonal, points)
-        .add_params(*_params(asked), alt.param(name="checkpoint", value=checkpoints[0]))
+        .add_params(*params(asked), alt.param(name="checkpoint", value=checkpoints[0]))
         .properties(width="container", height=360, description=text)
     )
     return Chart("words-deeds", "P(first option) of each item", f"{text[0].upper()}{text[1:]}.", chart.to_dict())
@@ -213,7 +213,9 @@ def differences_map(differences: pl.DataFrame, asked: Sequence[str]) -> Chart | 
     marks = base.transform_filter("datum.apart").mark_point(filled=True, size=12, color="#111", opacity=1).encode()
     text = "CS of the checkpoint on the left less that of the one below, on the same items; a dot where the interval leaves 0 out"
     chart = (
-        alt.layer(cells, marks).add_params(_asked(asked)).properties(width="container", height=len(order) * ROW_HEIGHT, description=text)
+        alt.layer(cells, marks)
+        .add_params(asked_param(asked))
+        .properties(width="container", height=len(order) * ROW_HEIGHT, description=text)
     )
     return Chart("differences-map", "CS of each checkpoint less that of each other", f"{text}.", chart.to_dict())
 
@@ -237,7 +239,7 @@ def marginal_effects(effects: pl.DataFrame) -> tuple[Chart, list[str]] | None:
         return None
     groups = list(dict.fromkeys(str(one["group"]) for one in values))
     num_levels = len({one["level"] for one in values})
-    metrics = alt.Color("metric:N", title=None, scale=alt.Scale(range=_colours()), legend=_below())
+    metrics = alt.Color("metric:N", title=None, scale=alt.Scale(range=colours()), legend=below())
     base = (
         alt.Chart(alt.InlineData(values=values))
         .transform_filter("datum.group === group")
@@ -274,7 +276,7 @@ def timeline(session: Session) -> Chart:
             x=alt.X("start_s:Q", title="seconds since the session began"),
             x2="end_s:Q",
             y=alt.Y("engine:O", title="engine"),
-            color=alt.Color("state:N", title=None, scale=scale, legend=_below()),
+            color=alt.Color("state:N", title=None, scale=scale, legend=below()),
             tooltip=[alt.Tooltip(f"{name}") for name in ("engine:O", "state:N", "checkpoint_id:N", "start_s:Q", "end_s:Q")],
         )
         .properties(width="container", height=len({span.engine for span in spans}) * ROW_HEIGHT, description=text)
@@ -292,11 +294,13 @@ def _figures(metric: str, asked: Sequence[str]) -> alt.Chart:
     return chart.transform_filter("datum.asked === asked") if asked else chart
 
 
-def _params(asked: Sequence[str]) -> list[alt.Parameter]:
-    return [alt.param(name="domain", value="all"), _asked(asked)]
+def params(asked: Sequence[str]) -> list[alt.Parameter]:
+    """What the page's choices of a domain and of a way of asking set."""
+    return [alt.param(name="domain", value="all"), asked_param(asked)]
 
 
-def _asked(asked: Sequence[str]) -> alt.Parameter:
+def asked_param(asked: Sequence[str]) -> alt.Parameter:
+    """What the page's choice of a way of asking sets."""
     return alt.param(name="asked", value=asked[0])
 
 
@@ -307,9 +311,11 @@ def _tooltip() -> list[alt.Tooltip]:
     ]
 
 
-def _below() -> alt.Legend:
+def below() -> alt.Legend:
+    """A legend under its chart, which is as wide as the page gives room."""
     return alt.Legend(orient="bottom", columns=2, labelLimit=260, symbolOpacity=1)
 
 
-def _colours() -> list[str]:
+def colours() -> list[str]:
+    """The page's own, see style.css."""
     return [f"var(--c{number})" for number in range(1, 7)]

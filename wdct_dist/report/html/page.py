@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from wdct_dist.config.load import to_yaml
 from wdct_dist.config.schema import Config
+from wdct_dist.report import change
 from wdct_dist.report.contents import headline
 from wdct_dist.report.differences import difference_table
 from wdct_dist.report.effects import effect_tables
@@ -24,7 +25,7 @@ from wdct_dist.report.engines import engines_table
 from wdct_dist.report.facts import facts
 from wdct_dist.report.findings import Findings, Scores
 from wdct_dist.report.headline import consistency_table, domain_table, domains_of, position_table, trust_table
-from wdct_dist.report.html import NAME, charts
+from wdct_dist.report.html import NAME, alignment_charts, charts
 from wdct_dist.report.html.dots import DOTS_SEED, draw_dots
 from wdct_dist.report.html.figures import asked, figures
 from wdct_dist.report.html.item_sample import KINDS, SAMPLE_SEED, draw_sample
@@ -41,6 +42,7 @@ from wdct_dist.tables.storage import Store
 
 MOST_DIFFERENCES = 300
 MOST_EFFECTS = 60
+MOST_CHANGES = 300
 """Rows and tables that the page has; all are on disk."""
 
 
@@ -66,6 +68,7 @@ def render_page(store: Store, found: Findings) -> str:
         policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {_hash(vega)} {_hash(script)}",
         **(_answer(rows, found.scores, config) if rows else {"rows": 0}),
         **(_dots(store, rows) if rows else {}),
+        **(_alignment(found, rows) if rows else {}),
         **_items(store, provenance),
         **_run(store, config, provenance),
     )
@@ -120,6 +123,27 @@ def _dots(store: Store, rows: Sequence[Row]) -> dict[str, Any]:
         "num_dots": dots.num_drawn,
         "num_dot_rows": dots.num_rows,
         "dots_seed": DOTS_SEED,
+    }
+
+
+def _alignment(found: Findings, rows: Sequence[Row]) -> dict[str, Any]:
+    """What training changed, how it went, and which checkpoint came from which; empty where the run has no alignment."""
+    changed = found.scores.change
+    told: dict[str, Any] = {"aligned": [], "change_charts": [], "change_tables": [], "change_tables_by_domain": []}
+    if changed is not None and not changed.is_empty():
+        ways = list(dict.fromkeys(asked(row, rows) for row in rows))
+        told = {
+            "aligned": change.sentences(changed),
+            "change_charts": list(alignment_charts.changed_answers(changed, ways)),
+            "change_tables": list(change.change_tables(changed, MOST_CHANGES)),
+            "change_tables_by_domain": [
+                table for domain in change.domains_of(changed) for table in change.change_tables(changed, MOST_CHANGES, domain)
+            ],
+        }
+    return {
+        **told,
+        "training_logs": [] if found.training is None else list(alignment_charts.training_curves(found.training)),
+        "family_tree": alignment_charts.family_tree(found.descents) if found.descents else None,
     }
 
 

@@ -1,0 +1,335 @@
+"""Trains one stage: loads the parent, has TRL train it, saves the checkpoint. Runs in a process of its own, on the machine that trains.
+
+While it trains it saves states to go on from, each whole or not there; a process that is started again for the same stage goes on from the
+last of them. Everything that TRL is told stands in `arguments`, `sft.py` and `dpo.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+
+from wdct_dist.align import divergence, provenance, training_log
+from wdct_dist.align.dpo import dpo_trainer
+from wdct_dist.align.sft import sft_trainer
+from wdct_dist.align.stage import Stage, StageReport
+from wdct_dist.align.tokens import Ids, Rows, TrainingTokens
+from wdct_dist.checkpoints.file_lock import locked
+from wdct_dist.checkpoints.node_copy import on_this_node
+from wdct_dist.config.align_schema import DpoConfig, Precision
+from wdct_dist.errors import DataError
+
+WHOLE = "whole"
+"""Empty file in a saved state, written last: only states that have it are gone on from."""
+
+IDENTITY = "identity"
+"""File beside the states: of which stage they are."""
+
+CONTROL = "control_accuracy"
+"""Key of the accuracy on the control questions in the trainer's log, which is saved with each state."""
+
+CONTROL_BATCH = 16
+"""Questions asked at once. With `precision: bfloat16` all weights are converted anew for each batch."""
+
+TELL_EVERY_S = 2.0
+"""Between two notes of how far a training is."""
+
+
+def train(stage: Stage) -> StageReport:
+    """Trains the stage from its beginning, or from its last saved state, and makes its checkpoint.
+
+    Whoever else trains the same stage is waited for: after a lost driver or network its process may live on for a while.
+
+    Raises `CheckpointError` where the model cannot be asked as the evaluation asks it, `DataError` where nothing is short enough.
+    """
+    began = time.perf_counter()
+    _prepare_process(stage)
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    with (
+        locked(stage.folder / f".{stage.name}.lock"),
+        on_this_node(stage.parent, max_gib=stage.cache_gib, allow_pickle=stage.allow_pickle) as lease,
+    ):
+        if provenance.is_made(stage, stage.checkpoint):
+            return StageReport(stage.title, time.perf_counter() - began, 0, 0, 0, 0)
+        run = _Run(stage, lease.directory)
+        try:
+            run.train()
+            diverged = None
+        except divergence.Diverged as reason:
+            diverged = str(reason)
+            training_log.write_diverged(stage, diverged)
+        training_log.write(stage, run.history)
+        if diverged is None:
+            run.save(stage.checkpoint)
+        shutil.rmtree(stage.states, ignore_errors=True)
+    control = tuple(entry[CONTROL] for entry in run.history if CONTROL in entry)
+    return StageReport(
+        stage.title,
+        time.perf_counter() - began,
+        run.num_steps,
+        run.num_rows,
+        run.rows.num_too_long,
+        run.resumed_at,
+        control,
+        diverged,
+    )
+
+
+def _prepare_process(stage: Stage) -> None:
+    warnings.simplefilter("ignore")  # of libraries about each other; nobody reads a worker's log
+    if stage.num_threads is not None:
+        torch.set_num_threads(stage.num_threads)
+
+
+class _Run:
+    """One process's work on a stage."""
+
+    def __init__(self, stage: Stage, source: Path) -> None:
+        self._stage = stage
+        self._source = source
+        self._tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=stage.trust_remote_code)
+        self.model = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=torch.bfloat16 if stage.settings.precision is Precision.bfloat16_weights else torch.float32,
+            trust_remote_code=stage.trust_remote_code,
+            use_safetensors=True if not stage.allow_pickle else None,
+        )
+        vocab_size = self.model.get_output_embeddings().weight.shape[0]
+        tokens = TrainingTokens(self._tokenizer, stage.settings.prompt, vocab_size)
+        self.rows = training_rows(stage, tokens)
+        self._questions = tokens.questions([(one.messages, one.labels) for one in stage.control])
+        self._padding = _padding(self.model)
+        """What TRL changes in the model's configuration to fill up batches; put back before the model is saved."""
+        self.resumed_at = 0
+        self._trainer = self._build()
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.rows.sft) + len(self.rows.dpo)
+
+    @property
+    def num_steps(self) -> int:
+        return int(self._trainer.state.global_step)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return list(self._trainer.state.log_history)
+
+    def train(self) -> None:
+        state = last_state(self._stage)
+        if state is not None:
+            self.resumed_at = int(state.name.rpartition("-")[2])
+        self._trainer.train(resume_from_checkpoint=None if state is None else str(state))
+
+    def save(self, directory: Path, **facts: Any) -> None:
+        """The model as it is now, as a checkpoint with its provenance."""
+        if provenance.is_made(self._stage, directory):
+            return
+        model = self._trainer.accelerator.unwrap_model(self._trainer.model)
+        for config, value in self._padding:
+            config.pad_token_id = value
+        with provenance.making(self._stage, directory, self._source, steps=self.num_steps, **facts) as folder:
+            if self._stage.settings.lora.r is not None:
+                # merged, so that every stage has full weights: the next one starts from them, and engines swap them in place
+                model.save_pretrained(folder / "adapter")
+                with _merged(model) as whole:
+                    whole.save_pretrained(folder)
+            else:
+                model.save_pretrained(folder)
+
+    def control_accuracy(self) -> float:
+        """Share of the control questions whose right label is the most probable one."""
+        model = self._trainer.model
+        was_training = model.training
+        model.eval()
+        with torch.no_grad(), self._trainer.compute_loss_context_manager():
+            scores = _label_scores(model, self._questions)
+        model.train(was_training)
+        best = [max(range(len(one)), key=one.__getitem__) for one in scores]
+        return sum(place == question.correct for place, question in zip(best, self._stage.control, strict=True)) / len(scores)
+
+    def _build(self) -> Any:
+        stage, settings = self._stage, self._stage.settings
+        common = arguments(stage)
+        callbacks = [_Watch(self, stage)]
+        adapter = _adapter(stage)
+        if stage.name == "sft":
+            return sft_trainer(self.model, self._tokenizer, self.rows.sft, common, adapter, callbacks)
+        assert isinstance(settings.method, DpoConfig)
+        return dpo_trainer(self.model, self._tokenizer, self.rows.dpo, settings.method, common, adapter, callbacks)
+
+
+def training_rows(stage: Stage, tokens: TrainingTokens) -> Rows:
+    """The stage's data as token ids. Raises `DataError` where nothing is short enough."""
+    limit = stage.settings.max_length
+    rows = tokens.examples(stage.data, limit) if stage.name == "sft" else tokens.pairs(stage.data, limit)  # type: ignore[arg-type]
+    if not rows.sft and not rows.dpo:
+        raise DataError(f"{stage.title}: all {len(stage.data):,} examples are longer than max_length = {limit} tokens; raise max_length.")
+    return rows
+
+
+def arguments(stage: Stage) -> dict[str, Any]:
+    """What SFTConfig and DPOConfig have in common."""
+    settings, method = stage.settings, stage.settings.method
+    micro = method.micro_batch_size or method.batch_size
+    assert method.batch_size % micro == 0, "checked with the configuration"
+    return {
+        "output_dir": str(stage.states),
+        "num_train_epochs": method.epochs,
+        "learning_rate": method.learning_rate,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": settings.warmup_steps,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": method.batch_size // micro,
+        "max_grad_norm": settings.max_grad_norm,
+        "optim": settings.optimizer.value,
+        "bf16": settings.precision is Precision.bfloat16,
+        "fp16": False,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "max_length": None,  # what is too long is left out before, and counted
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "use_cpu": not stage.on_gpu,
+        "dataloader_pin_memory": stage.on_gpu,
+        "save_strategy": "epoch" if stage.save_every_steps is None else "steps",
+        **({} if stage.save_every_steps is None else {"save_steps": stage.save_every_steps}),
+        "save_total_limit": None,  # `_Watch` removes the older ones, once the new one is whole
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # else a loss that is no number would be logged as the mean of the others
+        "report_to": [],
+        "disable_tqdm": True,
+    }
+
+
+def last_state(stage: Stage) -> Path | None:
+    """The last whole state of this very stage to go on from; states of any other are removed."""
+    marker = stage.states / IDENTITY
+    if not marker.is_file() or marker.read_text() != stage.identity:
+        shutil.rmtree(stage.states, ignore_errors=True)
+        stage.states.mkdir(parents=True)
+        marker.write_text(stage.identity)
+        return None
+    whole = [state.parent for state in stage.states.glob(f"checkpoint-*/{WHOLE}")]
+    for cut_short in set(stage.states.glob("checkpoint-*")) - set(whole):
+        shutil.rmtree(cut_short, ignore_errors=True)
+    return max(whole, key=lambda state: int(state.name.rpartition("-")[2]), default=None)
+
+
+class _Watch(TrainerCallback):  # type: ignore[misc]
+    """Looks on: stops what diverges, asks the control questions, makes saved states whole, keeps the epochs."""
+
+    def __init__(self, run: _Run, stage: Stage) -> None:
+        self._run = run
+        self._stage = stage
+        self._told_at = -math.inf
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        if self._stage.control and not any(CONTROL in entry for entry in state.log_history):
+            self._ask(state)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **rest: Any) -> None:
+        entry = logs or {}
+        if "loss" in entry and time.monotonic() - self._told_at > TELL_EVERY_S:
+            self._told_at = time.monotonic()
+            training_log.write_progress(self._stage, state.global_step, state.max_steps, entry["loss"])
+        why = divergence.not_finite(state.global_step, entry.get("loss"), entry.get("grad_norm"))
+        if why is None and "rewards/margins" in entry:
+            margins = [one["rewards/margins"] for one in state.log_history if "rewards/margins" in one]
+            why = divergence.margin_collapsed(margins, self._stage.limits)
+        self._stop(why)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        if self._stage.control:
+            self._ask(state)
+            self._stop(divergence.control_fell([one[CONTROL] for one in state.log_history if CONTROL in one], self._stage.limits))
+        epoch = round(state.epoch)
+        if epoch in self._stage.epochs_kept:
+            self._run.save(self._stage.epoch(epoch), epoch=epoch)
+
+    def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        new = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (new / WHOLE).touch()
+        for other in Path(args.output_dir).glob("checkpoint-*"):
+            if other != new:
+                shutil.rmtree(other, ignore_errors=True)
+        training_log.write(self._stage, state.log_history)
+
+    def _ask(self, state: Any) -> None:
+        state.log_history.append({CONTROL: self._run.control_accuracy(), "step": state.global_step, "epoch": state.epoch})
+
+    def _stop(self, why: str | None) -> None:
+        if why is not None:
+            raise divergence.Diverged(why)
+
+
+def _adapter(stage: Stage) -> Any | None:
+    lora = stage.settings.lora
+    if lora.r is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha or 2 * lora.r,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules) if lora.target_modules else "all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+@contextlib.contextmanager
+def _merged(model: Any) -> Iterator[Any]:
+    """The base model with the adapter's weights added; taken away again afterwards, since training may go on."""
+    import copy
+
+    yield copy.deepcopy(model).merge_and_unload()
+
+
+def _padding(model: Any) -> list[tuple[Any, Any]]:
+    configs = [model.config.get_text_config(), model.generation_config]
+    return [(config, getattr(config, "pad_token_id", None)) for config in configs if config is not None]
+
+
+def _label_scores(model: Any, questions: Sequence[tuple[Ids, tuple[Ids, ...]]]) -> list[list[float]]:
+    """By question, the log-probability of each label behind its prompt; of its first token alone where that tells the labels apart."""
+    asked: list[tuple[int, Ids, list[list[tuple[int, int]]]]] = []
+    """Number of the question, what the model is given, and by label what to read: (place from the end, token)."""
+    for number, (prompt, labels) in enumerate(questions):
+        if len({label[0] for label in labels}) == len(labels):
+            asked.append((number, prompt, [[(-1, label[0])] for label in labels]))
+        else:
+            asked += [(number, (*prompt, *one[:-1]), [[(place - len(one), token) for place, token in enumerate(one)]]) for one in labels]
+    num_places = max(-place for _, _, reads in asked for read in reads for place, _ in read)
+    scores: list[list[float]] = [[] for _ in questions]
+    for start in range(0, len(asked), CONTROL_BATCH):
+        batch = asked[start : start + CONTROL_BATCH]
+        for (number, _, reads), logprobs in zip(batch, _last_logprobs(model, [ids for _, ids, _ in batch], num_places), strict=True):
+            sums = (math.fsum(float(logprobs[place, token]) for place, token in read) for read in reads)
+            scores[number] += [one if math.isfinite(one) else -math.inf for one in sums]
+    return scores
+
+
+def _last_logprobs(model: Any, sequences: Sequence[Ids], num_places: int) -> torch.Tensor:
+    """[sequences, places, tokens]: of what comes after each of the last tokens of each sequence."""
+    longest = max(map(len, sequences))
+    ids = torch.tensor([[0] * (longest - len(one)) + list(one) for one in sequences])
+    mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in sequences])
+    device = next(model.parameters()).device
+    logits = model(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        position_ids=(mask.cumsum(-1) - 1).clamp(min=0).to(device),
+        logits_to_keep=num_places,
+        use_cache=False,
+    ).logits
+    return logits.float().log_softmax(-1)
