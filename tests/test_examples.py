@@ -114,6 +114,26 @@ def test_items_and_a_way_of_asking_of_ones_own(folder: Path) -> None:
     assert found["direct"] == cs(folder, "garden")["direct"]
 
 
+@pytest.mark.long
+def test_an_alignment_study(tmp_path: Path, small_model: Path) -> None:
+    pytest.importorskip("trl", reason="TRL is not installed (the extra `align` brings it)")
+    [reported, printed] = run(sections()["An alignment study"], tmp_path)
+    rates = ast.literal_eval(printed)
+    assert set(rates) == {f"SmolLM2-135M-Instruct-word-s0/{stage}" for stage in ("sft", "dpo")}
+    assert all(0 <= rate <= 1 for rate in rates.values())
+    assert "SmolLM2-135M-Instruct-word-s0/dpo" in reported
+
+
+def test_the_alignment_study_is_a_configuration(tmp_path: Path) -> None:
+    """As far as it goes without training, which takes a minute and which other tests do."""
+    from wdct_dist.config.align_rules import load_align_config
+
+    [page, _, _] = sections()["An alignment study"]
+    (tmp_path / "words.yaml").write_text(page.text, encoding="utf-8")
+    assert load_align_config(tmp_path / "words.yaml").evaluation.data.limit == 4
+
+
 def test_every_block_of_the_page_is_run_by_a_test_here() -> None:
-    assert set(sections()) == {"One model", "A sweep", "Your own items", "Your own way of asking", "Reading the tables"}
+    tested = {"One model", "A sweep", "Your own items", "Your own way of asking", "An alignment study", "Reading the tables"}
+    assert set(sections()) == tested
     assert sum(map(len, sections().values())) == PAGE.read_text(encoding="utf-8").count("\n```") / 2
