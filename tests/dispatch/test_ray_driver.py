@@ -194,13 +194,13 @@ def test_a_full_disk_ends_the_run_with_the_reason_and_no_broken_file(small_disk:
 def test_an_engine_that_hangs_is_ended_and_the_prompt_that_hangs_it_stands_alone(config: Path, head: dict[str, str]) -> None:
     items = [json.loads(line) for line in (Path(__file__).parents[2] / "wdct_dist/items/data/bundled.jsonl").read_text().splitlines()]
     hanging = json.dumps(items[5]["deed"]["question"])
-    overrides = [f"engine.scripted.hang_on={hanging}", "dispatch.unit_timeout_s=1.5", "dispatch.max_attempts=1"]
+    overrides = [f"engine.scripted.hang_on={hanging}", "dispatch.unit_timeout_s=4", "dispatch.max_attempts=1"]
     overrides += ["data.limit=6", "dispatch.shard_size=1", "dispatch.units_in_flight=1"]
     result = evaluate(config, head, *overrides)
     assert result.returncode == 0, result.stderr
     failed = answers(config).filter(pl.col("error").is_not_null())
     assert failed.height == len(items[5]["deed"]["options"])
-    assert failed["error"].str.contains("no unit done in 1.5 s").all()
+    assert failed["error"].str.contains(r"no unit done in 4(\.0)? s").all()
     lost = events(config, "engine lost")
-    assert len(lost) == failed.height
+    assert len(lost) >= failed.height  # on a busy machine an engine may be slow enough to be taken for one that hangs
     assert all("dispatch.unit_timeout_s" in str(event["reason"]) for event in lost)
