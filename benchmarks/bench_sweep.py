@@ -136,7 +136,9 @@ def main() -> None:
             print(json.dumps(rounds[-1]), flush=True)
     named = {name: [one[name] for one in rounds if name in one] for name in FIGURES}
     assert all(math.isfinite(value) for values in named.values() for value in values)
-    write(options, "sweep", [figure(FIGURES[name], values) for name, values in named.items() if values], rounds)
+    write(
+        options, f"sweep-{4 * options.items}-prompts", [figure(FIGURES[name], values) for name, values in named.items() if values], rounds
+    )
 
 
 if __name__ == "__main__":
