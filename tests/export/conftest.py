@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,11 +25,8 @@ CONFIG = {
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("export")
-    (folder / "c.yaml").write_text(json.dumps(CONFIG | {"run_dir": str(folder / "run")}), encoding="utf-8")
-    assert main(["evaluate", str(folder / "c.yaml")]) == 0
-    return folder / "run"
+def run(evaluated: Callable[[str, dict[str, Any]], Path]) -> Path:
+    return evaluated("export", CONFIG)
 
 
 @pytest.fixture(scope="session")

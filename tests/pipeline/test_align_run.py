@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,9 @@ from typing import Any
 
 import polars as pl
 import pytest
+
+from wdct_dist.report.status import status_text
+from wdct_dist.tables.storage import Store
 
 CONFIG = """
 run_dir: {run}
@@ -115,7 +119,6 @@ def wait_for(condition: Callable[[], Any], program: subprocess.Popen[str]) -> No
 
 def events_of(run: Path, name: str) -> list[dict[str, Any]]:
     from wdct_dist.tables.events import read_events
-    from wdct_dist.tables.storage import Store
 
     return [event for event in read_events(Store(str(run))) if event["event"] == name]
 
@@ -135,6 +138,11 @@ def test_an_experiment_that_is_killed_twice_is_gone_on_with_where_it_was(
     )
     try:
         wait_for(lambda: list(branch.glob("sft.states/checkpoint-*/whole")), program)
+        assert re.search(
+            r": running, training\n(.*\n)*  training:\n    good-word-s0/sft: running, step [\d,]+ of [\d,]+ \(\d+ %\).*, loss [\d.]+\n"
+            r"    good-word-s0/dpo: waits for sft\n",
+            status_text(Store(str(run))),
+        )
         os.kill(training_process(program.pid, branch), signal.SIGKILL)
         wait_for(lambda: list(branch.glob("dpo.states/checkpoint-*/whole")), program)
     finally:
@@ -148,6 +156,11 @@ def test_an_experiment_that_is_killed_twice_is_gone_on_with_where_it_was(
     deadline = time.monotonic() + 20
     while any(Path(f"/proc/{pid}/cmdline").exists() and b"ray::" in _command(pid) for pid in started) and time.monotonic() < deadline:
         time.sleep(0.1)
+    text = status_text(Store(str(run)))
+    assert ": not running, incomplete; the same `wdct align` goes on from here\n" in text
+    assert re.search(
+        r"    good-word-s0/sft: done, [\d,]+ steps in 0:\d\d:\d\d\n    good-word-s0/dpo: not over, .*; goes on from step \d+\n", text
+    )
 
     ended = wdct("align", str(file))
     assert ended.returncode == 3, ended.stderr  # one of the branches diverged
@@ -157,6 +170,12 @@ def test_an_experiment_that_is_killed_twice_is_gone_on_with_where_it_was(
     assert [event["stage"] for event in trained] == ["good-word-s0/sft", "good-word-s0/dpo"]
     assert trained[1]["resumed_at"] > 0
     assert len(events_of(run, "stage diverged")) == 1
+
+    text = status_text(Store(str(run)))
+    assert re.search(r": ended; 1 of 4 stages diverged\n(.*\n)*    good-word-s0/dpo: done, [\d,]+ steps in .*\n", text)
+    assert re.search(
+        r"    wild-word-s0/sft: stopped, it diverged: the .*\n    wild-word-s0/dpo: not trained, since there is no sft\n", text
+    )
 
     change = pl.read_ipc(run / "scores" / "change.arrow")
     rates = change.filter(pl.col("metric").is_in(["direct_change", "indirect_change"]), domain="all")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-
-from wdct_dist.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIG = {
@@ -26,13 +24,11 @@ CONFIG = {
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tracking")
-    (folder / "c.yaml").write_text(json.dumps(CONFIG | {"run_dir": str(folder / "run")}), encoding="utf-8")
-    assert main(["evaluate", str(folder / "c.yaml")]) == 0
+def run(evaluated: Callable[[str, dict[str, Any]], Path]) -> Path:
+    run = evaluated("tracking", CONFIG)
     # what a page of a run in a bucket might say
-    (folder / "run" / "report.html").write_text("<p>run s3://KEY:SECRET@bucket/run", encoding="utf-8")
-    return folder / "run"
+    (run / "report.html").write_text("<p>run s3://KEY:SECRET@bucket/run", encoding="utf-8")
+    return run
 
 
 @pytest.fixture

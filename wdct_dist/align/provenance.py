@@ -19,6 +19,7 @@ from typing import Any
 
 from wdct_dist.align.stage import Stage
 from wdct_dist.config.load import as_plain
+from wdct_dist.durable import sync
 from wdct_dist.errors import RunDirError
 from wdct_dist.tables.storage import TEMPORARY
 
@@ -81,18 +82,10 @@ def making(stage: Stage, directory: Path, source: Path, **facts: Any) -> Iterato
         (beside / NAME).write_text(json.dumps(record, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
         for file in beside.rglob("*"):
             if file.is_file():
-                _sync(file)
+                sync(file)
         if directory.exists():
             shutil.rmtree(directory)  # what a copy of ours left that was cut short by hand
         os.replace(beside, directory)
-        _sync(directory.parent)
+        sync(directory.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -9,13 +9,21 @@ from typing import Any, Literal
 
 from wdct_dist.align.types import Example, Pair
 from wdct_dist.checkpoints.types import Checkpoint
-from wdct_dist.config.align_schema import DivergenceConfig, LoraConfig, Optimizer, Precision, StageConfig
+from wdct_dist.config.align_schema import DivergenceConfig, LoraConfig, Optimizer, Precision, StageConfig, TargetSide
 from wdct_dist.config.load import as_plain
 from wdct_dist.config.schema import PromptConfig
-from wdct_dist.ids import stable_hash
+from wdct_dist.ids import slug, stable_hash
 from wdct_dist.prompts.types import Message
 
 StageName = Literal["sft", "dpo"]
+
+WHOLE = "whole"
+"""Empty file in a saved state, written last: only states that have it are gone on from."""
+
+
+def branch_name(model_id: str, side: TargetSide, seed: int) -> str:
+    """What the branch is called that aligns a model on one side with one seed; its folder too."""
+    return f"{slug(model_id)}-{side.value}-s{seed}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,15 +21,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from wdct_dist.align import divergence, provenance, training_log
 from wdct_dist.align.dpo import dpo_trainer
 from wdct_dist.align.sft import sft_trainer
-from wdct_dist.align.stage import Stage, StageReport
+from wdct_dist.align.stage import WHOLE, Stage, StageReport
 from wdct_dist.align.tokens import Ids, Rows, TrainingTokens
 from wdct_dist.checkpoints.file_lock import locked
 from wdct_dist.checkpoints.node_copy import on_this_node
 from wdct_dist.config.align_schema import DpoConfig, Precision
 from wdct_dist.errors import DataError
-
-WHOLE = "whole"
-"""Empty file in a saved state, written last: only states that have it are gone on from."""
 
 IDENTITY = "identity"
 """File beside the states: of which stage they are."""
@@ -232,6 +229,8 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         self._run = run
         self._stage = stage
         self._told_at = -math.inf
+        self._first: tuple[int, float] | None = None
+        """The first step that this process made, and when it was made: what comes before is loading and warming up."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         if self._stage.control and not any(CONTROL in entry for entry in state.log_history):
@@ -241,7 +240,8 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         entry = logs or {}
         if "loss" in entry and time.monotonic() - self._told_at > TELL_EVERY_S:
             self._told_at = time.monotonic()
-            training_log.write_progress(self._stage, state.global_step, state.max_steps, entry["loss"])
+            rate = self._steps_per_s(state.global_step)
+            training_log.write_progress(self._stage, state.global_step, state.max_steps, entry["loss"], rate)
         why = divergence.not_finite(state.global_step, entry.get("loss"), entry.get("grad_norm"))
         if why is None and "rewards/margins" in entry:
             margins = [one["rewards/margins"] for one in state.log_history if "rewards/margins" in one]
@@ -263,6 +263,13 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
             if other != new:
                 shutil.rmtree(other, ignore_errors=True)
         training_log.write(self._stage, state.log_history)
+
+    def _steps_per_s(self, step: int) -> float | None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = step, now
+        first, began = self._first
+        return None if step == first else round((step - first) / (now - began), 4)
 
     def _ask(self, state: Any) -> None:
         state.log_history.append({CONTROL: self._run.control_accuracy(), "step": state.global_step, "epoch": state.epoch})

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from wdct_dist.align.stage import Stage
+from wdct_dist.config.align_schema import DivergenceConfig
 from wdct_dist.config.load import as_plain
 from wdct_dist.tables import schema
 from wdct_dist.tables.storage import TEMPORARY, Store
@@ -49,9 +50,9 @@ def write(stage: Stage, history: Sequence[Mapping[str, Any]]) -> None:
     Store(str(stage.folder)).write(f"{FOLDER}/{stage.name}.arrow", sink.getvalue())
 
 
-def write_progress(stage: Stage, step: int, num_steps: int, loss: float | None) -> None:
+def write_progress(stage: Stage, step: int, num_steps: int, loss: float | None, steps_per_s: float | None = None) -> None:
     """How far the stage is, for whoever waits for it; gone with its saved states."""
-    record = {"stage": stage.title, "step": step, "steps": num_steps, "loss": loss}
+    record = {"stage": stage.title, "step": step, "steps": num_steps, "loss": loss, "steps_per_s": steps_per_s}
     beside = stage.states / f"{TEMPORARY}{PROGRESS}"
     beside.write_text(json.dumps(record))
     beside.replace(stage.states / PROGRESS)
@@ -59,28 +60,45 @@ def write_progress(stage: Stage, step: int, num_steps: int, loss: float | None) 
 
 def read_progress(folder: Path) -> list[dict[str, Any]]:
     """How far the stages are that are being trained in a branch's folder."""
-    found = []
-    for file in sorted(folder.glob(f"*.states/{PROGRESS}")):
-        with contextlib.suppress(OSError, ValueError):
-            found.append(json.loads(file.read_text()))
-    return found
+    names = sorted(file.parent.name.removesuffix(".states") for file in folder.glob(f"*.states/{PROGRESS}"))
+    return [one for name in names if (one := read_progress_of(folder, name)) is not None]
+
+
+def read_progress_of(folder: Path, name: str) -> dict[str, Any] | None:
+    """How far the stage `name` is; None where it has not said, or is over."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads((folder / f"{name}.states" / PROGRESS).read_text())
+        return found if isinstance(found, dict) else None
+    return None
 
 
 def write_diverged(stage: Stage, reason: str) -> None:
     """Notes that the stage was stopped, so that it is not trained again to the same end."""
     record = {"identity": stage.identity, "limits": as_plain(stage.limits), "reason": reason}
-    Store(str(stage.folder)).write(_diverged_name(stage), json.dumps(record, indent=2, ensure_ascii=False).encode())
+    Store(str(stage.folder)).write(_diverged_name(stage.name), json.dumps(record, indent=2, ensure_ascii=False).encode())
 
 
 def read_diverged(stage: Stage) -> str | None:
     """Why the stage was stopped, under the limits that it has now; None where it was not."""
+    record = _diverged(stage.folder, stage.name)
+    if record is None or record.get("limits") != as_plain(stage.limits):
+        return None
+    return str(record["reason"]) if record.get("identity") == stage.identity else None
+
+
+def reason_to_stop(folder: Path, name: str, limits: DivergenceConfig) -> str | None:
+    """Why the stage `name` of the branch in `folder` was stopped, of whatever it was made, under these limits; None where it was not."""
+    record = _diverged(folder, name)
+    return None if record is None or record.get("limits") != as_plain(limits) else str(record["reason"])
+
+
+def _diverged(folder: Path, name: str) -> dict[str, Any] | None:
     try:
-        record = json.loads(Store(str(stage.folder)).read(_diverged_name(stage)))
+        found = json.loads(Store(str(folder)).read(_diverged_name(name)))
     except (FileNotFoundError, ValueError):
         return None
-    same = record.get("identity") == stage.identity and record.get("limits") == as_plain(stage.limits)
-    return str(record["reason"]) if same else None
+    return found if isinstance(found, dict) else None
 
 
-def _diverged_name(stage: Stage) -> str:
-    return f"{stage.name}.diverged.json"
+def _diverged_name(name: str) -> str:
+    return f"{name}.diverged.json"

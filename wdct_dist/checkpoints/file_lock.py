@@ -40,3 +40,15 @@ def locked_if_free(file: Path) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+def is_held(file: Path) -> bool:
+    """Whether a process holds the lock alone, as far as this machine sees; it is not taken. False where there is no such file."""
+    try:
+        with file.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

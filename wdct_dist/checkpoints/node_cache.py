@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import IO
 
 from wdct_dist.checkpoints.file_lock import hold_shared, locked, locked_if_free
+from wdct_dist.durable import sync
 from wdct_dist.errors import CheckpointError
 
 PART = ".part-"
@@ -133,8 +134,4 @@ def _last_use(lock: Path) -> float:
 def _sync(directory: Path) -> None:
     """Its files are on the disk before it has its name."""
     for file in directory.iterdir():
-        handle = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(file)

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from wdct_dist.config.align_schema import AlignConfig, DpoConfig, LoraConfig, Method, Precision, StageConfig, TargetSide
 from wdct_dist.config.load import FREE_ON_RESUME, read_into, unknown_keys
-from wdct_dist.config.rules import Rule, above, at_least, share, value_of
+from wdct_dist.config.rules import Rule, above, at_least, broken, share
 from wdct_dist.config.rules import check as check_evaluation
 from wdct_dist.config.schema import Config, EngineKind
 from wdct_dist.errors import ConfigError
@@ -95,11 +95,7 @@ def load_align_config(path: str | Path, overrides: list[str] | tuple[str, ...] =
 
 def check(config: AlignConfig) -> None:
     """Raises a `ConfigError` that names every value out of range and every combination that cannot be."""
-    problems = [
-        f"{key}: {_shown(value_of(config, key))} is not allowed; allowed is {allowed}."
-        for key, holds, allowed in RULES
-        if not holds(value_of(config, key))
-    ]
+    problems = broken(config, RULES)
     defaults = Config()
     for key in ("run_dir", "checkpoints"):
         if getattr(config.evaluation, key) != getattr(defaults, key):
@@ -157,11 +153,7 @@ def _recipe_problems(entry: Any, recipe: Recipe) -> list[str]:
     where = f"models: {entry.get('id') or entry.get('path')}" if isinstance(entry, Mapping) else f"models: {entry}"
     problems = []
     for name, stage in (("sft", recipe.sft), ("dpo", recipe.dpo)):
-        problems += [
-            f"{where}: {name}.{key}: {_shown(getattr(stage, key))} is not allowed; allowed is {allowed}."
-            for key, holds, allowed in STAGE_RULES
-            if not holds(getattr(stage, key))
-        ]
+        problems += broken(stage, STAGE_RULES, f"{where}: {name}.")
         if stage.micro_batch_size is not None and stage.batch_size % stage.micro_batch_size:
             problems.append(
                 f"{where}: {name}.batch_size: {stage.batch_size} is no multiple of {name}.micro_batch_size ({stage.micro_batch_size}); "
@@ -178,7 +170,3 @@ def _recipe_problems(entry: Any, recipe: Recipe) -> list[str]:
             "to train a further adapter over the merged model, or name a model with full weights."
         )
     return problems
-
-
-def _shown(value: Any) -> str:
-    return repr([getattr(one, "value", one) for one in value]) if isinstance(value, list) else repr(getattr(value, "value", value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -171,11 +171,7 @@ RULES: tuple[Rule, ...] = (
 
 def check(config: Config) -> None:
     """Raises a `ConfigError` that names every value out of range and every combination that cannot be."""
-    problems = [
-        f"{key}: {value_of(config, key)!r} is not allowed; allowed is {allowed}."
-        for key, holds, allowed in RULES
-        if not holds(value_of(config, key))
-    ]
+    problems = broken(config, RULES)
     if config.dispatch.executor is Executor.local and (config.dispatch.num_engines or 1) > 1:
         problems.append(
             f"dispatch.num_engines: {config.dispatch.num_engines} engines do not fit dispatch.executor: local, which has "
@@ -234,6 +230,19 @@ def _endpoint_problems(config: Config) -> list[str]:
             if name not in endpoint.prices
         ]
     return problems
+
+
+def broken(settings: Any, rules: Iterable[Rule], where: str = "") -> list[str]:
+    """A sentence for each rule that does not hold; `where` stands before its key."""
+    return [
+        f"{where}{key}: {_shown(value_of(settings, key))} is not allowed; allowed is {allowed}."
+        for key, holds, allowed in rules
+        if not holds(value_of(settings, key))
+    ]
+
+
+def _shown(value: Any) -> str:
+    return repr([getattr(one, "value", one) for one in value]) if isinstance(value, list) else repr(getattr(value, "value", value))
 
 
 def value_of(config: Any, key: str) -> Any:

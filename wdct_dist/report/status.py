@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from wdct_dist.align.standing import StageStanding
+from wdct_dist.checkpoints.file_lock import is_held
 from wdct_dist.config.schema import Config
 from wdct_dist.report.standing import Standing, standings
+from wdct_dist.report.training_status import has_driver, is_experiment, read_training_standings, training_lines
 from wdct_dist.tables.arrow_file import read_table
 from wdct_dist.tables.events import CLOSED, read_events
 from wdct_dist.tables.run_dir import LOCK, read_config, read_provenance
@@ -24,7 +25,8 @@ def status_text(store: Store) -> str:
     wanted = prompts * config.trials
     done = rows_done(store)
     events = read_events(store)
-    lines = [f"{store.uri}: {_state(store, record, wanted, done, events)}"]
+    stages = read_training_standings(store, record, events)
+    lines = [f"{store.uri}: {_state(store, record, wanted, done, events, stages)}"]
     live = _is_locked(store) or _is_heard_of(store, events)
     standing = standings(record, config.trials, store.names("answers"), events)
     for checkpoint in record.get("checkpoints", []):
@@ -35,6 +37,7 @@ def status_text(store: Store) -> str:
             lines += [line for one in standing[checkpoint["checkpoint_id"]] for line in _variant_lines(store, one, live)]
     for name, reason in record.get("failed_checkpoints", {}).items():
         lines.append(f"  {name}: failed: {reason}")
+    lines += training_lines(stages)
     faults = Counter(event["event"] for event in events if event["event"] in FAULTS)
     if faults:
         lines.append("  " + ", ".join(f"{name}: {count}" for name, count in sorted(faults.items())))
@@ -86,32 +89,50 @@ def unfinished_text(store: Store, config: Config, record: Mapping[str, Any]) -> 
     planned = record.get("prompts", {}).get("count", 0) * config.trials * len(digests)
     done = rows_done(store)
     rows = sum(done[digest] for digest in digests)
-    return f"not finished: {rows:,} of {planned:,} prompts are done; `wdct evaluate` goes on from here" if rows < planned else None
+    if rows >= planned:
+        return None
+    return f"not finished: {rows:,} of {planned:,} prompts are done; `{_command(store)}` goes on from here"
 
 
-def _state(store: Store, record: dict[str, Any], wanted: int, done: Counter[str], events: list[dict[str, Any]]) -> str:
+def _command(store: Store) -> str:
+    return "wdct align" if is_experiment(store) else "wdct evaluate"
+
+
+def _state(
+    store: Store,
+    record: dict[str, Any],
+    wanted: int,
+    done: Counter[str],
+    events: list[dict[str, Any]],
+    stages: Sequence[StageStanding],
+) -> str:
+    if has_driver(store):
+        return "running, evaluation" if _is_locked(store) else "running, training"
     if _is_locked(store):
         return "running"
-    digests = [checkpoint["digest"][:DIGEST_LENGTH] for checkpoint in record.get("checkpoints", [])]
-    if digests and wanted and all(done[digest] >= wanted for digest in digests) and not record.get("failed_checkpoints"):
-        return "complete"
+    checkpoints = {checkpoint["checkpoint_id"]: checkpoint["digest"][:DIGEST_LENGTH] for checkpoint in record.get("checkpoints", [])}
+    answered = checkpoints and wanted and all(done[digest] >= wanted for digest in checkpoints.values())
+    if answered and not record.get("failed_checkpoints") and _is_trained(store, stages, checkpoints):
+        stopped = sum(one.state == "diverged" for one in stages)
+        return f"ended; {stopped} of {len(stages)} stages diverged" if stopped else "complete"
     if _is_heard_of(store, events):
         return "running, or killed: an object store does not tell; see the time of its last event"
-    return "not running, incomplete; the same `wdct evaluate` goes on from here"
+    return f"not running, incomplete; the same `{_command(store)}` goes on from here"
+
+
+def _is_trained(store: Store, stages: Sequence[StageStanding], checkpoints: Mapping[str, str]) -> bool:
+    """Whether no stage is left to train, and none that is done to evaluate; so too of a run without training."""
+    made = {f"{one.branch}/{one.stage}" for one in stages if one.state == "done"}
+    return (
+        bool(stages) == is_experiment(store)
+        and all(one.state in ("done", "diverged", "blocked") for one in stages)
+        and made <= checkpoints.keys()
+    )
 
 
 def _is_locked(store: Store) -> bool:
     """Whether a driver on this machine holds the run; unknown, hence False, on an object store."""
-    if store.local is None or not (store.local / LOCK).exists():
-        return False
-    handle = os.open(store.local / LOCK, os.O_RDWR)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
+    return store.local is not None and is_held(store.local / LOCK)
 
 
 def _is_heard_of(store: Store, events: list[dict[str, Any]]) -> bool:

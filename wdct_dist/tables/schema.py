@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+INTERVAL = (("ci_low", pa.float64()), ("ci_high", pa.float64()), ("level", pa.float64()))
+"""The columns of a confidence interval: its ends, and the level that it has."""
+
 ITEMS = pa.schema(
     [
         ("item_id", pa.string()),
@@ -110,9 +113,7 @@ SCORES_SUMMARY = pa.schema(
         ("domain", pa.string()),
         ("metric", pa.string()),
         ("value", pa.float64()),
-        ("ci_low", pa.float64()),
-        ("ci_high", pa.float64()),
-        ("level", pa.float64()),
+        *INTERVAL,
         ("n", pa.int64()),
     ]
 )
@@ -131,9 +132,7 @@ SCORES_DIFFERENCES = pa.schema(
         ("metric", pa.string()),
         # left - right
         ("difference", pa.float64()),
-        ("ci_low", pa.float64()),
-        ("ci_high", pa.float64()),
-        ("level", pa.float64()),
+        *INTERVAL,
         ("p_value", pa.float64()),
         ("p_holm", pa.float64()),
         ("family_size", pa.int64()),
@@ -158,9 +157,7 @@ SCORES_EFFECTS = pa.schema(
         ("value", pa.float64()),
         # the value less the mean over the factor's levels; the interval is that of the effect
         ("effect", pa.float64()),
-        ("ci_low", pa.float64()),
-        ("ci_high", pa.float64()),
-        ("level", pa.float64()),
+        *INTERVAL,
         ("n", pa.int64()),
     ]
 )
@@ -238,9 +235,7 @@ SCORES_CHANGE = pa.schema(
         ("domain", pa.string()),
         ("metric", pa.string()),
         ("value", pa.float64()),
-        ("ci_low", pa.float64()),
-        ("ci_high", pa.float64()),
-        ("level", pa.float64()),
+        *INTERVAL,
         # items that the value is over
         ("n", pa.int64()),
         # change rates alone. Of n: answers that are now the target option, those that are a tie now, and those that have no answer now

@@ -25,6 +25,7 @@ from typing import TypeVar
 import pyarrow as pa
 from pyarrow import fs
 
+from wdct_dist.durable import sync
 from wdct_dist.errors import RunDirError, StorageError
 from wdct_dist.tables.object_cache import ObjectCache
 
@@ -123,9 +124,9 @@ class Store:
             try:
                 with pa.OSFile(str(beside), "wb") as stream:
                     yield stream
-                _sync(beside)
+                sync(beside)
                 os.replace(beside, target)
-                _sync(target.parent)
+                sync(target.parent)
             finally:
                 beside.unlink(missing_ok=True)
 
@@ -267,14 +268,6 @@ def _write_local(target: Path, data: bytes | pa.Buffer) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(beside, target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         beside.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
