@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from wdct_dist.items.types import SIDES
 from wdct_dist.metrics.bootstrap import Bootstrap
 from wdct_dist.metrics.figures import empty_summary, summary_rows
 from wdct_dist.metrics.item_values import ASKING, METRICS
@@ -22,7 +23,8 @@ WORDS = ["domain", "word_question", "word_options", "deed_question", "deed_optio
 """What two items share that are the same item."""
 
 
-USED = [*ASKING, "item_id", "num_options", "word_probs", "deed_probs", "match", "pcs", "pcs_debiased"]
+ANSWERED = [f"{side}_{column}" for side in SIDES for column in ("probs", "option", "tie")]
+USED = [*ASKING, "item_id", "num_options", *ANSWERED, "match", "pcs", "pcs_debiased"]
 """Columns of scores/items.arrow that a panel is built from; others may have come later than a run."""
 
 
