@@ -98,6 +98,13 @@ def test_best_and_worst_are_named_with_what_their_intervals_say(summary: Any) ->
     assert comparisons(rows_of(near))[0].endswith("their intervals overlap, so this alone does not order them.")
 
 
+def test_all_that_share_the_highest_cs_are_named(summary: Any) -> None:
+    several = {"cs": 0.7}
+    frame = summary(("a", several), ("b", {"cs": 0.5}), *((name, several) for name in ("c", "d", "e")))
+    interval = "(0.700 [0.660, 0.740])"
+    assert comparisons(rows_of(frame))[0].startswith(f"CS is highest for a {interval}, c {interval}, d {interval}, 1 more and lowest for b")
+
+
 def test_one_checkpoint_is_not_compared_and_equal_ones_are_said_to_be_equal(summary: Any) -> None:
     assert comparisons(rows_of(summary(("a", {})))) == []
     assert comparisons(rows_of(summary(("a", {}), ("b", {})))) == ["The 2 checkpoints have the same CS, 0.710."]
