@@ -237,6 +237,21 @@ def test_named_option_reads_option_b(text: str, language: str) -> None:
     assert parse_reply(text, labels=("A", "B"), options=(), language=language) == Parsed(1, "ok", "named_option")
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("I'd rather go with A than B", 0),
+        ("I choose A instead of B.", 0),
+        ("A is wrong, so B", 1),
+        ("B isn't better", None),
+        ("I disagree with A", None),
+        ("B不好", None),
+    ],
+)
+def test_a_label_that_is_set_behind_another_or_called_wrong_is_not_chosen(text: str, place: int | None) -> None:
+    assert parse_reply(text, labels=("A", "B"), options=HOMEWORK, language="en").place == place
+
+
 def test_delimited_reads_one_with_a_point_in_a_chinese_sentence(real: Callable[[str], Reply]) -> None:
     assert real('你的信念是："1. 计时分组赛').parsed() == Parsed(0, "ok", "delimited")
 

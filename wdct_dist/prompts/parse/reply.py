@@ -31,7 +31,9 @@ CLAUSE_LENGTH = 60
 _LEAD = r"[\s>*#\-•\"'“”‘’「『【(\[{<_`]*"
 _TRAIL = r"[\s*\"'“”‘’」』】)\]}>_`]*"
 _DELIMITER = r"(?:[.):](?!\d)|[,;!?\]】}」』\"”*`。、—–]|-+(?=\s))"
-_FUNCTION_WORD = r"(?:because|since|as|is|was|would|for|due|and|or|but|vs|which|over|based|given|if|to|in|with)\b"
+_FUNCTION_WORD = (
+    r"(?:because|since|as|is|was|would|for|due|and|or|but|vs|which|over|based|given|if|to|in|with|than|rather\s+than|instead\s+of)\b"
+)
 """None of these can follow an article, so what stands before is not one."""
 _COUNTED = "个年月日天小次岁元人分点名周倍半种条"
 """Behind a Chinese number, these make it a quantity."""
@@ -169,7 +171,7 @@ class Reply:
         """The places mentioned and not denied. A label right before another option's own text names both."""
         found: set[int] = set()
         for mention in mentions:
-            if self.denied(mention.start) or self.heads_answer(mention):
+            if self.denied(mention.start) or self.refuted(mention.stop) or self.heads_answer(mention):
                 continue
             found.add(mention.place)
             for start, _, place in self.said[bisect_left(self.said, (mention.stop, 0, 0)) :]:
@@ -199,6 +201,10 @@ class Reply:
         """Whether the clause before `at` says no to what follows."""
         clause = _CLAUSE_END.split(self.masked[max(0, at - CLAUSE_LENGTH) : at])[-1]
         return any(re.search(words.denied, clause, re.IGNORECASE) for words in REPLY_WORDS.values())
+
+    def refuted(self, at: int) -> bool:
+        """Whether what follows on the label that ends at `at` says that it is not the one: `B is not better`, `A is wrong`."""
+        return any(re.match(words.refuted, self.masked[at : at + CLAUSE_LENGTH], re.IGNORECASE) for words in REPLY_WORDS.values())
 
     @cached_property
     def stated(self) -> list[Mention]:
