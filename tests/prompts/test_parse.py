@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from wdct_dist.prompts.parse.paper import is_paper_refusal, parse_paper
@@ -470,6 +470,7 @@ TEXTS = st.text(max_size=200) | st.lists(PIECES, max_size=12).map("".join)
 
 
 @settings(deadline=None)  # the patterns of a set of labels are made at its first use
+@example("3", ("1", "2", "3"), "en")  # fewer texts than labels
 @given(TEXTS, st.sampled_from([("A", "B"), ("1", "2", "3"), ("(a)", "(b)"), ("+", "-")]), st.sampled_from(["en", "zh", "fr"]))
 def test_any_text_gets_a_place_or_a_reason_why_not(text: str, labels: tuple[str, ...], language: str) -> None:
     found = parse_reply(text, labels=labels, options=HOMEWORK, language=language)

@@ -188,7 +188,7 @@ class Reply:
 
     def heads_answer(self, mention: Mention) -> bool:
         """Whether it is the `A:` of `Q: … A: …`: words follow that do not begin the option's text, and there is no `B:`."""
-        option = self.options[mention.place] if self.options else None
+        option = self.options[mention.place] if mention.place < len(self.options) else None
         if option is None or self.text[mention.start : mention.stop + 1] != "A:":
             return False
         behind = words_of(self.text[mention.stop : mention.stop + CLAUSE_LENGTH])[:2]
