@@ -19,16 +19,23 @@ def check(options: Namespace) -> int:
 
 def plan(options: Namespace) -> int:
     from wdct_dist.config.load import load_config
+    from wdct_dist.config.unused import unused
     from wdct_dist.forecast import forecast, forecast_text
 
-    print(forecast_text(forecast(load_config(options.config, options.overrides))))
+    config = load_config(options.config, options.overrides)
+    print(forecast_text(forecast(config)))
+    for said in unused(config):
+        print(said, file=sys.stderr)
     return EXIT_COMPLETE
 
 
 def evaluate(options: Namespace) -> int:
     from wdct_dist.config.load import load_config
+    from wdct_dist.config.unused import unused
 
     config = load_config(options.config, options.overrides)
+    for said in unused(config):
+        print(said, file=sys.stderr)
 
     from wdct_dist.pipeline import rounds
     from wdct_dist.report.html import what_html_lacks
