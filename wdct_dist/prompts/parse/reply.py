@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from wdct_dist.prompts.parse.words import REPLY_WORDS
+from wdct_dist.prompts.templates import spoken_as
 
 _TAG = r"(?:seed:|mm:)?(?:think|thinking|thought|reasoning)>"
 _OPENING_TAG = rf"(?:<{_TAG}|\[THINK\]|◁think▷|<\|START_THINKING\|>)"
@@ -147,7 +148,8 @@ class Reply:
         self.text = text
         self.labels = _labels(labels)
         self.options = [_option(option) for option in options]
-        self.languages = sorted(REPLY_WORDS, key=lambda name: name != language)
+        spoken = spoken_as(language)
+        self.languages = sorted(REPLY_WORDS, key=lambda name: name != spoken)
         found = [
             (match.start(), match.end(), place)
             for place, option in enumerate(self.options)
