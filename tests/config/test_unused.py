@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from wdct_dist.config.align_rules import load_align_config
 from wdct_dist.config.load import load_config
-from wdct_dist.config.unused import unused
+from wdct_dist.config.unused import unused, unused_in_alignment
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -44,7 +45,25 @@ def test_variants_of_other_packages_may_read_any_setting(said) -> None:
     assert said("cot.shots=3", "variants=[theirs]") == []
 
 
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        (["methods=[dpo]", "sft.epochs=9"], "sft.epochs"),
+        (["methods=[sft]", "dpo.beta=0.5"], "dpo.beta"),
+        (["held_out=0", "split_seed=3"], "split_seed"),
+        (["augment.order_seed=3"], "augment.order_seed"),
+        (["divergence.control=null", "divergence.control_limit=3"], "divergence.control_limit"),
+        (["evaluation.cot.shots=2"], "evaluation.cot.shots"),
+    ],
+)
+def test_what_an_experiment_does_not_use_is_said(tmp_path: Path, settings: list[str], key: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("models: [a]\nevaluation: {augment: {paraphrases: [0, 1]}}\n")
+    (line,) = unused_in_alignment(load_align_config(file, settings))
+    assert line.startswith(f"{key}: ")
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
-def test_no_shipped_configuration_of_an_evaluation_says_what_is_not_used(path: Path) -> None:
-    if "models:" not in path.read_text():
-        assert unused(load_config(path)) == []
+def test_no_shipped_configuration_has_what_is_not_used(path: Path) -> None:
+    aligns = "models:" in path.read_text()
+    assert (unused_in_alignment(load_align_config(path)) if aligns else unused(load_config(path))) == []

@@ -58,8 +58,11 @@ def evaluate(options: Namespace) -> int:
 
 def align(options: Namespace) -> int:
     from wdct_dist.config.align_rules import load_align_config
+    from wdct_dist.config.unused import unused_in_alignment
 
     config = load_align_config(options.config, options.overrides)
+    for said in unused_in_alignment(config):
+        print(said, file=sys.stderr)
 
     from wdct_dist.aligning import align as run_experiment
     from wdct_dist.report.html import what_html_lacks
