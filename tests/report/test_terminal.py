@@ -79,6 +79,11 @@ def test_what_the_run_says_of_itself_stands_on_top(summary: Any, printed: Any, f
     assert "checkpoint broken failed: no config.json" in text
 
 
+def test_a_float32_checkpoint_is_not_said_to_run_in_float32_where_vllm_chooses() -> None:
+    said = facts(Config(), {"checkpoints": [{"checkpoint_id": "a", "dtype": "float32"}]})
+    assert any("(float32, which vLLM runs in 16 bits unless engine.dtype is float32)" in line for line in said)
+
+
 def test_pseudo_answers_are_called_that() -> None:
     config = Config()
     config.engine.kind = EngineKind.scripted
