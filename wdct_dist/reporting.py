@@ -78,10 +78,7 @@ def report_run(store: Store, *, page: bool = False, form: str = TEXT) -> None:
     if form == TEXT:
         print_report(found)
     else:
-        sys.stdout.flush()
-        # UTF-8 whatever the terminal speaks: who reads it is a program
-        sys.stdout.buffer.write(FORMATS[form](contents(found)).encode("utf-8", "replace"))
-        sys.stdout.buffer.flush()
+        _write_out(FORMATS[form](contents(found)))
     if page:
         write_html(store, found)
 
@@ -103,7 +100,14 @@ def report_across(stores: Sequence[Store], *, form: str = TEXT) -> None:
     if form == TEXT:
         print_contents(across(beside, found, TERMINAL))
     else:
-        sys.stdout.write(FORMATS[form](across(beside, found, WHOLE)))
+        _write_out(FORMATS[form](across(beside, found, WHOLE)))
+
+
+def _write_out(text: str) -> None:
+    """To the standard output in UTF-8, whatever the terminal speaks: who reads it is a program."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "replace"))
+    sys.stdout.buffer.flush()
 
 
 def run_names(uris: Sequence[str]) -> list[str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import sys
 from typing import Any
 
 import polars as pl
 import pytest
 
+from wdct_dist.items.load import BUNDLED
+from wdct_dist.reporting import report_across
 from wdct_dist.tables.arrow_file import read_table
 from wdct_dist.tables.storage import Store
 
@@ -65,6 +69,31 @@ def test_items_of_one_name_in_other_words_are_not_the_same(shell: Any, runs: tup
     assert "11 items that all of them have in the same words" in said
     assert "run a: 3 more items are left out" in said
     assert "run b: 1 more items are left out" in said
+
+
+def test_items_of_one_name_in_other_translations_are_not_the_same_where_both_runs_ask_in_them(shell: Any) -> None:
+    bundled = [json.loads(line) for line in BUNDLED.read_text(encoding="utf-8").splitlines()[:4]]
+    ways = {"a": "[en,zh]", "b": "[en,zh]", "c": "[en]"}
+    for name, languages in ways.items():
+        if name != "a":
+            bundled[0]["translations"]["zh"]["deed"]["question"] = f"{name}?"
+        path = shell.write(f"{name}.jsonl", "".join(json.dumps(item) + "\n" for item in bundled))
+        settings = (f"run_dir={shell.folder / name}", f"data.path={path}", f"data.languages={languages}")
+        assert shell.evaluate(*settings, "orders=as_given").code == 0
+
+    def shared(*names: str) -> str:
+        return str(json.loads(shell.wdct("report", *(str(shell.folder / name) for name in names), "--format", "json").out)["facts"])
+
+    assert "3 items that all of them have in the same words" in shared("a", "b")
+    assert "4 items that all of them have in the same words" in shared("a", "c")
+
+
+def test_any_terminal_gets_every_format(shell: Any, runs: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", out)
+        report_across([Store(run) for run in runs], form="md")
+    assert "a: demo − b: demo" in out.buffer.getvalue().decode()
 
 
 def test_where_no_checkpoint_has_a_name_in_both_all_are_compared(shell: Any, runs: tuple[str, str]) -> None:

@@ -40,6 +40,8 @@ def test_a_faultless_item_has_no_problem(plain) -> None:
     ("changes", "side", "rule", "message"),
     [
         ({"domain": ""}, None, "empty-text", "domain is empty"),
+        # its figures would stand in the rows of all domains together
+        ({"domain": "all"}, None, "reserved-domain", "domain all is what tables call all domains together"),
         ({"deed": THREE}, None, "option-count", "2 word options and 3 deed options"),
         ({"word": {"question": "", "options": ["a", "b"]}}, "word", "empty-text", "the text of the question is empty"),
         ({"deed": {"question": "x", "options": ["a", " "]}}, "deed", "empty-text", "option 1 of the question is empty"),

@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import mean
 from typing import Any
 
@@ -183,6 +184,19 @@ def test_p_values_are_corrected_over_all_checkpoints_of_a_split() -> None:
     assert over_all["family_size"].to_list() == [2, 2]
     assert over_all["p_holm"].to_list() == pytest.approx([min(1.0, 2 * p) for p in over_all["p_value"]])
     assert tests.filter(pl.col("domain") != "all", split="train")["family_size"].to_list() == [4] * 4
+
+
+def test_a_control_that_is_held_against_both_sides_is_one_test_of_all_items() -> None:
+    said, rows = random_run(5, 60)
+    sides = [preference_rows(said[0], said[1], side, set()) for side in ("word", "deed")]
+    table = found_in(rows, 60, *(replace(aligned_as("new", preferences), control=True) for preferences in sides))
+    tests = table.filter(pl.col("p_value").is_not_null(), domain="all")
+    everything = tests.filter(split="all")
+    assert everything["target_side"].to_list() == ["word", "deed"]
+    assert everything["family_size"].to_list() == [1, 1]
+    assert everything["p_holm"].to_list() == everything["p_value"].to_list()
+    # trained items are those of a side
+    assert tests.filter(split="train")["family_size"].to_list() == [2, 2]
 
 
 def test_another_variant_is_held_against_its_own_baseline() -> None:

@@ -80,6 +80,45 @@ def test_probabilities_are_averaged_over_the_trials_that_have_them() -> None:
     assert found["direct", "three"]["word_probs"] == pytest.approx([0.4, 0.4, 0.2])
 
 
+def spoken(item: str, word: int | None, deed: int | None, match: float | None, trial: int = 0, **more: Any) -> dict[str, Any]:
+    """A row whose answers are what the text says."""
+    ties = {"word_tie": False, "deed_tie": False, "num_options": 2}
+    return row(item, None, None, match, trial, word_option=word, deed_option=deed) | ties | more
+
+
+SPOKEN = [
+    # the first token's probabilities differ where the texts agree
+    spoken("agree", 1, 1, 1.0, variant="paper", word_probs=FIRST, deed_probs=SECOND),
+    spoken("differ", 0, 1, 0.0, variant="paper", word_probs=FIRST, deed_probs=FIRST),
+    # an API without probabilities: two orders that say two options tie
+    spoken("mute", 0, 0, 1.0),
+    spoken("torn", None, 1, 0.5, word_tie=True),
+    spoken("silent", None, 1, None, word_tie=None),
+    spoken("three", 2, 1, 0.0, num_options=3),
+    # two of three trials say the second option in deeds
+    *(spoken("trials", 1, deed, float(deed == 1), trial) for trial, deed in enumerate((1, 0, 1))),
+]
+
+
+@pytest.mark.parametrize(
+    ("variant", "name", "cs_debiased", "matched"),
+    [
+        ("paper", "agree", 1.0, True),
+        ("paper", "differ", 0.0, False),
+        ("direct", "mute", 1.0, True),
+        ("direct", "torn", 0.5, None),
+        ("direct", "silent", None, None),
+        ("direct", "three", 0.0, False),
+        ("direct", "trials", 2 / 3, True),
+    ],
+)
+def test_answers_that_the_text_gives_decide_as_in_the_summary(
+    variant: str, name: str, cs_debiased: float | None, matched: bool | None
+) -> None:
+    found = values(SPOKEN)[variant, name]
+    assert (found["cs_debiased"], found["matched"]) == (pytest.approx(cs_debiased), matched)
+
+
 def test_there_is_one_row_for_each_way_of_asking_and_item() -> None:
     found = values(TEN)
     assert len(found) == 8

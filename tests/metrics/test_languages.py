@@ -94,6 +94,14 @@ def test_the_interval_holds_the_value_and_needs_two_items() -> None:
     assert table.filter(domain="all", metric="agreement_word_en_fr")["ci_low"].to_list() == [None]
 
 
+def test_where_the_text_is_the_answer_its_options_are_compared() -> None:
+    asked = {"variant": "paper", "word_tie": False, "deed_tie": False}
+    one = row(0, "en", FIRST, None, word_option=1, deed_option=0, **asked)
+    other = row(0, "zh", SECOND, None, word_option=1, deed_option=1, **asked)
+    found = figures(rows_of([one, other]), "all")
+    assert found == {"agreement_word_en_zh": (1.0, 1), "agreement_deed_en_zh": (0.0, 1)}
+
+
 def test_one_language_agrees_with_nothing() -> None:
     assert rows_of([entry for entry in TEN if entry["language"] == "en"]).height == 0
 

@@ -58,18 +58,19 @@ def table(store: Store, name: str) -> pl.DataFrame:
 
 
 def repeat(store: Store, number: int, checkpoint: str, share: float, generator: np.random.Generator) -> None:
-    """An A/A repeat in `noise/{number}`, in one shard: the answers of `checkpoint`, some log-probabilities swapped."""
+    """An A/A repeat in `noise/{number}`, in one shard a trial: the answers of `checkpoint`, some log-probabilities swapped."""
     names = [name for name in store.names("answers") if name.startswith(f"answers/{checkpoint}@")]
-    answers = pl.concat([pl.DataFrame(pa.ipc.open_file(store.open(name)).read_all()) for name in names]).filter(trial=0)
-    swapped = pl.Series(generator.random(answers.height) < share)
-    moved = answers.sample(fraction=1, shuffle=True, seed=number).with_columns(
-        pl.when(swapped).then(pl.col("option_logprobs").list.reverse()).otherwise("option_logprobs").alias("option_logprobs")
-    )
-    rows = moved.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema.ANSWERS)
+    answers = pl.concat([pl.DataFrame(pa.ipc.open_file(store.open(name)).read_all()) for name in names])
     again = Store(f"{store.uri}/noise/{number}")
     again.make_root()
-    shard = f"answers/{checkpoint}@{answers['checkpoint_digest'][0][:16]}.t000.000000000-{answers.height:09d}.arrow"
-    again.write(shard, encode(rows, {})[0])
+    for trial, own in enumerate(answers.sort("trial").partition_by("trial")):
+        swapped = pl.Series(generator.random(own.height) < share)
+        moved = own.sample(fraction=1, shuffle=True, seed=number).with_columns(
+            pl.when(swapped).then(pl.col("option_logprobs").list.reverse()).otherwise("option_logprobs").alias("option_logprobs")
+        )
+        rows = moved.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema.ANSWERS)
+        shard = f"answers/{checkpoint}@{own['checkpoint_digest'][0][:16]}.t{trial:03d}.000000000-{own.height:09d}.arrow"
+        again.write(shard, encode(rows, {})[0])
 
 
 def test_a_difference_is_that_of_the_two_figures_in_the_summary(run: Store) -> None:
@@ -134,3 +135,18 @@ def test_a_repeat_that_moves_nothing_has_a_floor_of_0(run: Store) -> None:
     floors = table(run, "noise")
     assert floors["floor"].unique().to_list() == [0.0]
     assert floors["n"].min() > 0  # type: ignore[operator]
+
+
+def test_a_repeat_that_was_broken_off_is_judged_by_the_items_that_it_asked_whole(run: Store) -> None:
+    repeat(run, 1, "b", 0.0, np.random.default_rng(0))
+    again = Store(f"{run.uri}/noise/1")
+    name = max(again.names("answers"))  # the second trial
+    rows = pl.DataFrame(pa.ipc.open_file(again.open(name)).read_all())
+    again.delete(name)
+    # every third prompt was not asked: nothing moved, and nothing may look as if it had
+    kept = rows.filter(pl.int_range(pl.len()) % 3 > 0)
+    again.write(name, encode(kept.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema.ANSWERS), {})[0])
+    compare(run)
+    floors = table(run, "noise").filter(domain="all", language="en")
+    assert floors["floor"].unique().to_list() == [0.0]
+    assert 0 < floors["n"].unique().item() < 40

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,12 @@ def test_too_few_labels_are_refused(config: Config) -> None:
     config.prompt.labels = ["A", "B"]
     with pytest.raises(ConfigError, match="item tea has 3 options"):
         built(config)
+
+
+@pytest.mark.parametrize("code", ["zh-CN", "zh_Hans"])
+def test_a_regional_code_is_asked_in_the_words_of_its_language(config: Config, code: str) -> None:
+    config.data.languages = [code]
+    regional = built(config, replace(ITEM, translations={code: ITEM.translations["zh"]}))
+    config.data.languages = ["zh"]
+    assert [prompt.messages for prompt in regional] == [prompt.messages for prompt in built(config)]
+    assert {prompt.plain_cue for prompt in regional} == {"答案："}

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from wdct_dist.prompts.parse.paper import is_paper_refusal, parse_paper
@@ -235,6 +235,21 @@ def test_bracketed_reads_b_in_brackets_or_bold_type(text: str) -> None:
 @pytest.mark.parametrize(("text", "language"), [("Option B because it is kinder", "en"), ("选项 B", "zh"), ("这里用选项B来说明", "zh")])
 def test_named_option_reads_option_b(text: str, language: str) -> None:
     assert parse_reply(text, labels=("A", "B"), options=(), language=language) == Parsed(1, "ok", "named_option")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("I'd rather go with A than B", 0),
+        ("I choose A instead of B.", 0),
+        ("A is wrong, so B", 1),
+        ("B isn't better", None),
+        ("I disagree with A", None),
+        ("B不好", None),
+    ],
+)
+def test_a_label_that_is_set_behind_another_or_called_wrong_is_not_chosen(text: str, place: int | None) -> None:
+    assert parse_reply(text, labels=("A", "B"), options=HOMEWORK, language="en").place == place
 
 
 def test_delimited_reads_one_with_a_point_in_a_chinese_sentence(real: Callable[[str], Reply]) -> None:
@@ -455,6 +470,7 @@ TEXTS = st.text(max_size=200) | st.lists(PIECES, max_size=12).map("".join)
 
 
 @settings(deadline=None)  # the patterns of a set of labels are made at its first use
+@example("3", ("1", "2", "3"), "en")  # fewer texts than labels
 @given(TEXTS, st.sampled_from([("A", "B"), ("1", "2", "3"), ("(a)", "(b)"), ("+", "-")]), st.sampled_from(["en", "zh", "fr"]))
 def test_any_text_gets_a_place_or_a_reason_why_not(text: str, labels: tuple[str, ...], language: str) -> None:
     found = parse_reply(text, labels=labels, options=HOMEWORK, language=language)

@@ -50,4 +50,5 @@ def test_a_run_says_whether_it_was_bit_stable(summary: Any) -> None:
     assert repetition(moved, 0.0) == [
         "At sampling.temperature 0 over the trials: not bit-stable; the same log-probabilities each time had b in 93.1 % of prompts."
     ]
+    assert "had a in 99.9 % of prompts" in repetition(rows(summary, ("a", {"bit_stable": 0.9996})), 0.0)[0]
     assert repetition(rows(summary, ("a", {})), 0.0) == []

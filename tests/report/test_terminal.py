@@ -79,6 +79,11 @@ def test_what_the_run_says_of_itself_stands_on_top(summary: Any, printed: Any, f
     assert "checkpoint broken failed: no config.json" in text
 
 
+def test_a_float32_checkpoint_is_not_said_to_run_in_float32_where_vllm_chooses() -> None:
+    said = facts(Config(), {"checkpoints": [{"checkpoint_id": "a", "dtype": "float32"}]})
+    assert any("(float32, which vLLM runs in 16 bits unless engine.dtype is float32)" in line for line in said)
+
+
 def test_pseudo_answers_are_called_that() -> None:
     config = Config()
     config.engine.kind = EngineKind.scripted
@@ -96,6 +101,13 @@ def test_best_and_worst_are_named_with_what_their_intervals_say(summary: Any) ->
     ]
     near = summary(("a", {"cs": 0.6}), ("b", {"cs": 0.61}))
     assert comparisons(rows_of(near))[0].endswith("their intervals overlap, so this alone does not order them.")
+
+
+def test_all_that_share_the_highest_cs_are_named(summary: Any) -> None:
+    several = {"cs": 0.7}
+    frame = summary(("a", several), ("b", {"cs": 0.5}), *((name, several) for name in ("c", "d", "e")))
+    interval = "(0.700 [0.660, 0.740])"
+    assert comparisons(rows_of(frame))[0].startswith(f"CS is highest for a {interval}, c {interval}, d {interval}, 1 more and lowest for b")
 
 
 def test_one_checkpoint_is_not_compared_and_equal_ones_are_said_to_be_equal(summary: Any) -> None:

@@ -19,16 +19,23 @@ def check(options: Namespace) -> int:
 
 def plan(options: Namespace) -> int:
     from wdct_dist.config.load import load_config
+    from wdct_dist.config.unused import unused
     from wdct_dist.forecast import forecast, forecast_text
 
-    print(forecast_text(forecast(load_config(options.config, options.overrides))))
+    config = load_config(options.config, options.overrides)
+    print(forecast_text(forecast(config)))
+    for said in unused(config):
+        print(said, file=sys.stderr)
     return EXIT_COMPLETE
 
 
 def evaluate(options: Namespace) -> int:
     from wdct_dist.config.load import load_config
+    from wdct_dist.config.unused import unused
 
     config = load_config(options.config, options.overrides)
+    for said in unused(config):
+        print(said, file=sys.stderr)
 
     from wdct_dist.pipeline import rounds
     from wdct_dist.report.html import what_html_lacks
@@ -51,8 +58,11 @@ def evaluate(options: Namespace) -> int:
 
 def align(options: Namespace) -> int:
     from wdct_dist.config.align_rules import load_align_config
+    from wdct_dist.config.unused import unused_in_alignment
 
     config = load_align_config(options.config, options.overrides)
+    for said in unused_in_alignment(config):
+        print(said, file=sys.stderr)
 
     from wdct_dist.aligning import align as run_experiment
     from wdct_dist.report.html import what_html_lacks

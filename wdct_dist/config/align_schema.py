@@ -110,7 +110,7 @@ class DivergenceConfig:
     min_control_accuracy: float | None = None
     """A stage stops where the accuracy on them is under this."""
     max_control_fall: float | None = 0.5
-    """A stage stops where the accuracy on them has fallen by more than this since before the first stage, as a difference of shares."""
+    """A stage stops where the accuracy on them has fallen by more than this since the stage began, as a difference of shares."""
 
 
 @dataclass

@@ -205,7 +205,7 @@ FREE_ON_RESUME = (
 
 def differences(before: Any, now: Any, free_on_resume: Sequence[str] = FREE_ON_RESUME) -> list[str]:
     """A line for each setting that decides what comes out and is not what the run was started with."""
-    old, new = (_flatten(as_plain(config)) for config in (before, now))
+    old, new = (flatten(as_plain(config)) for config in (before, now))
     return [
         f"{key}: the run has {old.get(key)!r}, now came {new.get(key)!r}"
         for key in sorted({*old, *new})
@@ -215,17 +215,18 @@ def differences(before: Any, now: Any, free_on_resume: Sequence[str] = FREE_ON_R
 
 def unlike(configs: Sequence[Config]) -> dict[str, list[Any]]:
     """The settings that are not the same in all configurations, by dotted key in their order, with the value that each has."""
-    flat = [_flatten(as_plain(config)) for config in configs]
+    flat = [flatten(as_plain(config)) for config in configs]
     keys = dict.fromkeys(key for one in flat for key in one)
     found = {key: [one.get(key) for one in flat] for key in keys if key != "run_dir"}
     return {key: values for key, values in found.items() if any(value != values[0] for value in values)}
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, by dotted key."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

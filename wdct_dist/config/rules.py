@@ -68,7 +68,7 @@ RULES: tuple[Rule, ...] = (
     ("data.path", lambda value: bool(value.strip()), "a file, `bundled` or `wdct`"),
     ("data.limit", at_least(1), "a whole number from 1 on, or null"),
     ("data.domains", lambda value: value is None or len(value) > 0, "at least one domain, or null for all"),
-    ("data.languages", lambda value: len(value) > 0, "at least one language, such as [en]"),
+    ("data.languages", lambda value: 0 < len(value) == len(set(value)), "at least one language, such as [en], each once"),
     ("prompt.labels", lambda value: len(value) >= 2, "at least two labels"),
     ("prompt.labels", lambda value: len(set(value)) == len(value), "labels that differ from each other"),
     (
@@ -104,6 +104,7 @@ RULES: tuple[Rule, ...] = (
     ("engine.block_size", at_least(1), "a whole number from 1 on, or null"),
     ("engine.gpu_memory_utilization", lambda value: 0 < value <= 1, "a share above 0, at most 1"),
     ("engine.cpu_cache_gib", above(0), "a number above 0"),
+    ("engine.seed", _within(0, 2**32 - 1), "a whole number from 0 to 4294967295"),
     ("engine.start_timeout_s", above(0), "seconds above 0"),
     (
         "engine.endpoint.base_url",
@@ -154,6 +155,7 @@ RULES: tuple[Rule, ...] = (
     ("dispatch.head_wait_s", at_least(0), "seconds from 0 on"),
     ("cache.max_gib", above(0), "a number above 0, or null"),
     ("metrics.bootstrap_resamples", at_least(0), "a whole number from 0 on"),
+    ("metrics.bootstrap_seed", at_least(0), "a whole number from 0 on"),
     ("metrics.noise_repeats", lambda value: 0 <= value <= 100, "a whole number from 0 to 100"),
     ("metrics.level", lambda value: 0 < value < 1, "a share between 0 and 1"),
     ("report.min_label_mass", share, "a share from 0 to 1"),

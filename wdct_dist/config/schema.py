@@ -226,7 +226,7 @@ class EngineConfig:
     kind: EngineKind = EngineKind.vllm
     """`vllm`, `endpoint`: a model behind an OpenAI-compatible API, or `scripted`: deterministic pseudo-answers without a model."""
     dtype: Dtype = Dtype.auto
-    """Precision of the weights in the engine; `auto` is the checkpoint's own."""
+    """Precision of the weights in the engine; `auto` is the checkpoint's own, but that vLLM brings float32 down to 16 bits."""
     max_model_len: int | None = None
     """Longest prompt plus reply in tokens; longer prompts become rows with an error. Empty: the checkpoint's own."""
     max_num_seqs: int | None = None

@@ -12,6 +12,9 @@ SIDES: tuple[Side, Side] = ("word", "deed")
 DOMAINS = ("Opinion", "NonEthV", "EthV", "Theory")
 """The domains of the published test; a user's own are named in `data.extra_domains`."""
 
+ALL_DOMAINS = "all"
+"""What tables call all domains together; no domain may have the name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Question:

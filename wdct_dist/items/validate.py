@@ -9,6 +9,7 @@
 | option-count | bad | the sides have different numbers of options |
 | translation-option-count, paraphrase-option-count | bad | other numbers of options than the item |
 | translation-side | bad | a translation of one side only |
+| reserved-domain | bad | a domain called `all`, which is what tables call all of them together |
 | empty-text | bad | an empty id, domain, question, option or belief |
 | correct-answer | bad | not one of the item's options |
 | demonstration-option | bad | not one of the item's options |
@@ -34,7 +35,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from wdct_dist.items.record import Record, Severity, shown
-from wdct_dist.items.types import SIDES, Item, Question, Side
+from wdct_dist.items.types import ALL_DOMAINS, SIDES, Item, Question, Side
 
 _QUOTES = "\u2018\u2019\u201c\u201d"
 # What the continuation bytes of UTF-8 (0x80 to 0xBF) look like when they are read as Windows-1252 or Latin-1.
@@ -190,7 +191,9 @@ def _item_problems(item: Item, known_domains: Collection[str]) -> Iterator[_Find
             yield None, "empty-text", "bad", f"{name} is empty"
         elif _mojibake(value):
             yield None, "encoding", "suspicious", f"{name} was decoded wrongly, it seems: {shown(value)}"
-    if item.domain and item.domain not in known_domains:
+    if item.domain == ALL_DOMAINS:
+        yield None, "reserved-domain", "bad", f"domain {ALL_DOMAINS} is what tables call all domains together; give it another name"
+    elif item.domain and item.domain not in known_domains:
         known = ", ".join(sorted(known_domains))
         yield None, "unknown-domain", "suspicious", f"domain {shown(item.domain)} is none of {known} (data.extra_domains)"
     num_options = {side: len(item.questions[side].options) for side in SIDES}

@@ -6,23 +6,27 @@ all of one with all of the other. Only the same variant and language is compared
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
+from wdct_dist.items.types import SIDES
 from wdct_dist.metrics.bootstrap import Bootstrap
+from wdct_dist.metrics.factors import factors
 from wdct_dist.metrics.figures import empty_summary, summary_rows
 from wdct_dist.metrics.item_values import ASKING, METRICS
 from wdct_dist.metrics.paired import differences
 from wdct_dist.metrics.panel import NOT_ASKED, Asking, Panel, build_panel
 
 WORDS = ["domain", "word_question", "word_options", "deed_question", "deed_options"]
-"""What two items share that are the same item."""
+"""What two items share that are the same item; of the translations and paraphrases, those that more than one run asks in (`_asked`)."""
 
 
-USED = [*ASKING, "item_id", "num_options", "word_probs", "deed_probs", "match", "pcs", "pcs_debiased"]
+ANSWERED = [f"{side}_{column}" for side in SIDES for column in ("probs", "option", "tie")]
+USED = [*ASKING, "item_id", "num_options", *ANSWERED, "match", "pcs", "pcs_debiased"]
 """Columns of scores/items.arrow that a panel is built from; others may have come later than a run."""
 
 
@@ -72,11 +76,24 @@ def across_runs(runs: Sequence[RunTables], bootstrap: Bootstrap) -> AcrossRuns:
 
 def _shared(runs: Sequence[RunTables]) -> pl.DataFrame:
     """`item_id` and `domain`, in the order of the first run."""
-    first, *others = runs
-    shared = first.items.select("item_id", *WORDS)
+    more = [pl.col("record").str.json_path_match(path).alias(path) for path in _asked(runs)]
+    first, *others = (run.items.select("item_id", *WORDS, *more) for run in runs)
+    same = first.collect_schema().names()
     for other in others:
-        shared = shared.join(other.items.select("item_id", *WORDS), on=["item_id", *WORDS], how="semi", maintain_order="left")
-    return shared.select("item_id", "domain").collect()
+        first = first.join(other, on=same, how="semi", nulls_equal=True, maintain_order="left")
+    return first.select("item_id", "domain").collect()
+
+
+def _asked(runs: Sequence[RunTables]) -> list[str]:
+    """What more than one of the runs asks in beside the items' own texts: where an item's record has it, as JSON paths."""
+    counts: Counter[str] = Counter()
+    for run in runs:
+        ways = run.scores.select("variant", "language").unique().collect(engine="streaming")
+        paths = {f"$.translations['{language}']" for language in ways["language"] if language != "en"}
+        if any(factors(variant).get("paraphrase", "0") != "0" for variant in ways["variant"]):
+            paths.add("$.paraphrases")
+        counts.update(paths)
+    return sorted(path for path, count in counts.items() if count > 1)
 
 
 class _Between:

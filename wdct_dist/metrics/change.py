@@ -235,13 +235,16 @@ def _p_value(decisions: NDArray[np.int8]) -> float | None:
 
 
 def _corrected(table: pl.DataFrame) -> pl.DataFrame:
-    """Fills `p_holm` and `family_size`."""
-    table = table.with_row_index("row")
-    tests = table.filter(pl.col("p_value").is_not_null()).with_columns(over_all=pl.col("domain") == ALL)
+    """Fills `p_holm` and `family_size`: each test once, though a control, held against several sides, shows that of all items with each."""
+    side = pl.when(pl.col("split") != ALL).then("target_side")
+    table = table.with_row_index("row").with_columns(over_all=pl.col("domain") == ALL, of_side=side)
+    test = ["checkpoint_id", "baseline_id", "variant", "language", "split", "domain", "metric", "of_side"]
+    tests = table.filter(pl.col("p_value").is_not_null()).unique(test, keep="first", maintain_order=True)
     parts = [
-        part.select("row", p_holm=pl.Series(holm(part["p_value"].to_list()), dtype=pl.Float64), family_size=pl.lit(part.height, pl.Int64))
+        part.select(*test, p_holm=pl.Series(holm(part["p_value"].to_list()), dtype=pl.Float64), family_size=pl.lit(part.height, pl.Int64))
         for _, part in tests.group_by("split", "over_all", maintain_order=True)
     ]
     if not parts:
         return table.select(SCHEMA.names())
-    return table.drop("p_holm", "family_size").join(pl.concat(parts), on="row", how="left").sort("row").select(SCHEMA.names())
+    corrected = table.drop("p_holm", "family_size").join(pl.concat(parts), on=test, how="left", nulls_equal=True)
+    return corrected.sort("row").select(SCHEMA.names())

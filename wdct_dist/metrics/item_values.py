@@ -6,6 +6,7 @@ import polars as pl
 
 from wdct_dist.metrics.exact_sum import exact_mean
 from wdct_dist.metrics.factors import family
+from wdct_dist.metrics.parsed import PAPER
 from wdct_dist.metrics.prob_lists import answer_shares, as_lists, mean_by_option, one_minus_jsd, same_option
 
 METRICS = ("cs", "cs_debiased", "pcs", "pcs_debiased")
@@ -13,6 +14,23 @@ METRICS = ("cs", "cs_debiased", "pcs", "pcs_debiased")
 
 ASKING = ["checkpoint_id", "variant", "language"]
 PROBS = ["word_probs", "deed_probs"]
+ANSWERS = ["word_answer", "deed_answer"]
+
+
+def said(side: str) -> pl.Expr:
+    """List of k that says which option a side's answer is: the largest entry, as in `{side}_option` of scores/items.arrow.
+
+    The option probabilities where they are the answer. Where the text is (the variant `paper`, and engines that give no probabilities)
+    1 at its option; a tie of two options is shared evenly. Of more than two the table does not say which ones tie: null, as without
+    an answer.
+    """
+    probs, option, tie = (pl.col(f"{side}_{name}") for name in ("probs", "option", "tie"))
+    places = pl.int_ranges(0, "num_options")
+    chosen = (places - option).list.eval((pl.element() == 0).cast(pl.Float64))
+    both = (places * 0).list.eval(pl.element() + 0.5)
+    by_text = (pl.col("variant") == PAPER) | probs.is_null()
+    text = pl.when(option.is_not_null()).then(chosen).when(tie & (pl.col("num_options") == 2)).then(both)
+    return pl.when(by_text).then(text).otherwise(probs)
 
 
 def item_values(scores: pl.LazyFrame, max_options: int) -> pl.LazyFrame:
@@ -22,24 +40,22 @@ def item_values(scores: pl.LazyFrame, max_options: int) -> pl.LazyFrame:
 
     - The metrics are means over the trials that have a value; null where none has.
     - `word_probs` and `deed_probs` are means over orders and trials.
-    - `matched` (bool): whether the most probable options of these are the same, which with one trial is `match_debiased`. Null
-      where a side has no answer, and where a tie leaves the match open.
+    - `matched` (bool): whether the answers are the same, which with one trial is `match_debiased`: the most probable options of
+      these, or what most trials say where the text is the answer (`said`). Null where a side has no answer, and where a tie leaves
+      the match open.
     """
-    word, deed = (answer_shares(pl.col(side)) for side in PROBS)
-    values = scores.select(
-        *ASKING,
-        "item_id",
-        *PROBS,
-        "pcs",
-        "pcs_debiased",
-        cs="match",
-        cs_debiased=same_option(word, deed),
+    word, deed = (answer_shares(pl.col(side)) for side in ANSWERS)
+    values = (
+        scores.with_columns(word_answer=said("word"), deed_answer=said("deed"))
+        .with_columns(cs=pl.col("match"), cs_debiased=same_option(word, deed))
+        .select(*ASKING, "item_id", *PROBS, *ANSWERS, *METRICS)
     )
     means = values.group_by(*ASKING, "item_id").agg(
         *(exact_mean(pl.col(metric)) for metric in METRICS),
-        *mean_by_option(PROBS, max_options),
+        *mean_by_option([*PROBS, *ANSWERS], max_options),
     )
-    return _decided(means.with_columns(as_lists(PROBS, max_options)).select(*ASKING, "item_id", *METRICS, *PROBS))
+    lists = means.with_columns(as_lists([*PROBS, *ANSWERS], max_options))
+    return _decided(lists, ANSWERS).select(*ASKING, "item_id", *METRICS, *PROBS, "matched")
 
 
 def family_values(values: pl.LazyFrame, variants: list[str], max_options: int) -> pl.LazyFrame:
@@ -59,9 +75,9 @@ def family_values(values: pl.LazyFrame, variants: list[str], max_options: int) -
     averaged = means.with_columns(as_lists(PROBS, max_options)).with_columns(
         cs_debiased=same_option(answer_shares(word), answer_shares(deed)), pcs_debiased=one_minus_jsd(word, deed)
     )
-    return _decided(averaged.select(*ASKING, "item_id", *METRICS, *PROBS))
+    return _decided(averaged, PROBS).select(*ASKING, "item_id", *METRICS, *PROBS, "matched")
 
 
-def _decided(values: pl.LazyFrame) -> pl.LazyFrame:
-    expected = same_option(*(answer_shares(pl.col(side)) for side in PROBS))
+def _decided(values: pl.LazyFrame, answers: list[str]) -> pl.LazyFrame:
+    expected = same_option(*(answer_shares(pl.col(side)) for side in answers))
     return values.with_columns(matched=pl.when(expected == 1).then(pl.lit(True)).when(expected == 0).then(pl.lit(False)))

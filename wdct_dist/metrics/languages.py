@@ -1,10 +1,11 @@
 """Agreement of a side with itself across languages: does a checkpoint give the same answer when it is asked in another language?
 
 `agreement_word_en_zh` is the share of items whose word answer is the same option in both languages, among items that have an
-answer in both; `agreement_deed_en_zh` is that of the deed answers. An answer is the most probable option over all orders; tied
-options share it evenly, and so do the answers of different trials (of which every pair is compared), so an item's agreement is an
-expected one, from 0 to 1. Two languages that answer at random agree in 1/k. A family of variants has the mean over its members that
-have a value; so what it says is how far a language changes the answer, not how far a wording does.
+answer in both; `agreement_deed_en_zh` is that of the deed answers. An answer is the most probable option over all orders, or what
+the text says where that is the answer (`item_values.said`); tied options share it evenly, and so do the answers of different trials
+(of which every pair is compared), so an item's agreement is an expected one, from 0 to 1. Two languages that answer at random agree
+in 1/k. A family of variants has the mean over its members that have a value; so what it says is how far a language changes the
+answer, not how far a wording does.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from wdct_dist.metrics.bootstrap import Bootstrap
 from wdct_dist.metrics.exact_sum import exact_mean
 from wdct_dist.metrics.factors import family
 from wdct_dist.metrics.figures import empty_summary, summary_rows
-from wdct_dist.metrics.item_values import ASKING
+from wdct_dist.metrics.item_values import ASKING, said
 from wdct_dist.metrics.panel import Asking
 from wdct_dist.metrics.prob_lists import answer_shares, mean_by_option
 
@@ -69,8 +70,8 @@ def _rows(asking: Asking, other: str, both: pl.DataFrame, bootstrap: Bootstrap) 
 
 def _answers(scores: pl.LazyFrame, max_options: int) -> pl.LazyFrame:
     """One row for each language and item: `{side}_shares.{option}`, the share of the trials' answers that each option has."""
-    shares = [answer_shares(pl.col(f"{side}_probs")).alias(f"{side}_shares") for side in SIDES]
-    rows = scores.select("language", "item_id", *shares)
+    rows = scores.select("language", "item_id", *(said(side).alias(f"{side}_shares") for side in SIDES))
+    rows = rows.with_columns(answer_shares(pl.col(name)) for name in SHARES)
     return rows.group_by("language", "item_id").agg(mean_by_option(SHARES, max_options))
 
 

@@ -18,7 +18,7 @@ from wdct_dist.metrics.answers import AnswerSource
 from wdct_dist.metrics.arrow_frame import write_frame
 from wdct_dist.metrics.bit_stability import bit_stable_rows
 from wdct_dist.metrics.bootstrap import Bootstrap
-from wdct_dist.metrics.compute import score
+from wdct_dist.metrics.compute import SPEC, score
 from wdct_dist.metrics.effects import effects, family_rows
 from wdct_dist.metrics.languages import language_rows
 from wdct_dist.metrics.noise import noise_floors, noise_rows
@@ -81,8 +81,27 @@ def repeat_panels(store: Store, digests: Mapping[str, str]) -> list[Panel]:
 
 
 def repeat_scores(store: Store, answers: AnswerSource) -> pl.LazyFrame:
-    """The item scores of a repeat, from its answers to the prompts of the run in `store`; columns of `schema.SCORES_ITEMS`."""
+    """The item scores of a repeat, from its answers to the prompts of the run in `store`; columns of `schema.SCORES_ITEMS`.
+
+    Of a repeat that was broken off, the items that were asked as often as in the run: what an item lacks would look like noise.
+    """
     tables: list[pa.Table] = [schema.SCORES_ITEMS.empty_table()]
     prompts, items = (scan(store, name) for name in (prompts_file.NAME, items_file.NAME))
     score(answers, prompts, items, write_items=tables.append, bootstrap=Bootstrap(resamples=0))
-    return pl.DataFrame(pa.concat_tables(tables)).lazy()
+    scores = pl.DataFrame(pa.concat_tables(tables)).lazy()
+    num_trials = scan(store, ITEMS).select(pl.col("trial").n_unique()).collect(engine="streaming").item()
+    asked = [_asked_whole(name, answers.tables(name), prompts, num_trials) for name in answers.checkpoints()]
+    return scores.join(pl.concat(asked), on=["checkpoint_id", *SPEC], how="semi", maintain_order="left")
+
+
+def _asked_whole(checkpoint_id: str, answers: pl.LazyFrame, prompts: pl.LazyFrame, num_trials: int) -> pl.LazyFrame:
+    """`checkpoint_id` and `SPEC` of the items of which every prompt has an answer, or an error, in every trial."""
+    counts = answers.group_by("prompt_id").agg(num_rows=pl.len())
+    return (
+        prompts.select("prompt_id", *SPEC)
+        .join(counts, on="prompt_id", how="left")
+        .group_by(SPEC)
+        .agg(is_whole=(pl.col("num_rows").fill_null(0) >= num_trials).all())
+        .filter("is_whole")
+        .select(pl.lit(checkpoint_id).alias("checkpoint_id"), *SPEC)
+    )

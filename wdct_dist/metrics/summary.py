@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from wdct_dist.items.types import ALL_DOMAINS
 from wdct_dist.metrics import consistency, parsed, probability, quality, stability
 from wdct_dist.metrics.bootstrap import Bootstrap, Floats, intervals
 from wdct_dist.metrics.ratio import Ratio
@@ -19,7 +20,7 @@ METRICS: dict[str, Ratio] = {
     **parsed.METRICS,
 }
 
-ALL = "all"
+ALL = ALL_DOMAINS
 """The domain that stands for all domains together."""
 
 DECIMALS = 12

@@ -26,7 +26,7 @@ from wdct_dist.ids import stable_hash
 from wdct_dist.items.types import SIDES, Item, Question, Side
 from wdct_dist.prompts.alignment import alignment_fault, clearly_of
 from wdct_dist.prompts.permute import permutations
-from wdct_dist.prompts.templates import named_labels, option_lines, wording
+from wdct_dist.prompts.templates import named_labels, option_lines, spoken_as, wording
 from wdct_dist.prompts.types import Message, Prompt
 
 NAME = "paraphrases.jsonl"
@@ -107,7 +107,7 @@ _HEADING = re.compile(r"[\s*#]*(?:the\s+)?(?:new\s+)?(?:options|choices|选项)\
 
 def paraphrase_wording(language: str) -> ParaphraseWording:
     """In languages that we have no words for, paraphrases are asked for in English."""
-    return PARAPHRASE_WORDINGS.get(language, PARAPHRASE_WORDINGS["en"])
+    return PARAPHRASE_WORDINGS[spoken_as(language)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -79,9 +80,15 @@ WORDINGS: dict[str, Wording] = {
 }
 
 
+def spoken_as(language: str) -> str:
+    """The language whose words a code is instructed in: `zh-CN` and `zh_Hans` as `zh`; English where we have no words for it."""
+    spoken = re.split("[-_]", language)[0].lower()
+    return spoken if spoken in WORDINGS else "en"
+
+
 def wording(language: str) -> Wording:
-    """The wording of a language; languages that we have no words for are instructed in English."""
-    return WORDINGS.get(language, WORDINGS["en"])
+    """The wording of a language, see `spoken_as`."""
+    return WORDINGS[spoken_as(language)]
 
 
 def option_lines(options: Sequence[str], labels: Sequence[str]) -> str:

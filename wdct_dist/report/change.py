@@ -66,7 +66,8 @@ def change_tables(change: pl.DataFrame, most_rows: int = MOST_ROWS, domain: str 
     if rows := _consistency_rows(chosen.to_dicts(), named):
         columns = ("measure", "before", "after", "change [interval]", "p (Holm)")
         notes = (
-            "p: McNemar's exact test of the debiased decisions before and after, corrected by Holm's method over all checkpoints",
+            "p: McNemar's exact test of the debiased decisions before and after, corrected by Holm's method; trained, held-out and "
+            "all items apart",
             "before, after: on the items that have a value both times",
         )
         yield _cut(Table(f"Consistency before and after alignment{where}", "checkpoint", columns, rows, notes), most_rows)

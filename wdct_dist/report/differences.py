@@ -30,7 +30,9 @@ def difference_table(differences: pl.DataFrame, most_rows: int = MOST_ROWS, all_
     for row in rows[:most_rows]:
         noise = "" if row["below_noise"] is None else "below" if row["below_noise"] else "above"
         cells.append((_compared(row), NAMES[row["metric"]], _difference(row), p_value_text(row["p_holm"]), *([noise] * noisy)))
-    said = ["p: McNemar's exact test of the decisions, corrected by Holm's method over all that are compared here"]
+    said = [
+        "p: McNemar's exact test of the decisions, corrected by Holm's method over all pairs of checkpoints, of variants or of languages"
+    ]
     if noisy:
         said.append("noise: below where A/A repeats of the same checkpoint differ as much, so that the difference means nothing")
     if len(rows) > most_rows:

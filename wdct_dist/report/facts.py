@@ -37,6 +37,11 @@ def _engine(config: Config, provenance: Mapping[str, Any]) -> str:
         return f"engine endpoint at {config.engine.endpoint.base_url}: weights and precision unknown"
     precision = config.engine.dtype.value
     if precision == "auto":
-        stated = sorted({str(one["dtype"]) for one in provenance.get("checkpoints", []) if one.get("dtype")})
+        stated = sorted({_in_engine(str(one["dtype"])) for one in provenance.get("checkpoints", []) if one.get("dtype")})
         precision = "as the checkpoints state it" + (f" ({', '.join(stated)})" if stated else "")
     return f"engine {config.engine.kind.value}, precision {precision}"
+
+
+def _in_engine(dtype: str) -> str:
+    """What vLLM makes of a stated precision where `engine.dtype` is auto: it keeps 16 bits, and brings float32 down to them."""
+    return "float32, which vLLM runs in 16 bits unless engine.dtype is float32" if dtype == "float32" else dtype

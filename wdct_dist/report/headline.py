@@ -16,6 +16,9 @@ TRUST = {
     "\nties": "tie_rate",
 }
 
+MOST_NAMED = 3
+"""Checkpoints of one CS that a sentence names."""
+
 
 def names_heading(rows: Sequence[Row]) -> str:
     """What the names of `rows` consist of."""
@@ -77,18 +80,26 @@ def comparisons(rows: Sequence[Row]) -> list[str]:
         if len(members) < 2:
             continue
         where = f"{variant}, {language}: " if len(groups) > 1 else ""
-        worst, *_, best = sorted(members, key=lambda row: row.value("cs") or 0.0)
-        high, low = best.figure("cs"), worst.figure("cs")
-        if high.value == low.value:
-            sentences.append(f"{where}The {len(members)} checkpoints have the same CS, {high}.")
+        values = [row.value("cs") for row in members]
+        high, low = max(value for value in values if value is not None), min(value for value in values if value is not None)
+        if high == low:
+            sentences.append(f"{where}The {len(members)} checkpoints have the same CS, {members[0].figure('cs')}.")
             continue
-        said = f"{where}CS is highest for {best.checkpoint_id} ({high.with_interval}) and lowest for {worst.checkpoint_id} "
-        said += f"({low.with_interval})"
-        if high.low is not None and low.high is not None:
-            apart = high.low > low.high
+        best, worst = ([row for row in members if row.value("cs") == value] for value in (high, low))
+        said = f"{where}CS is highest for {_with_figures(best)} and lowest for {_with_figures(worst)}"
+        least = [end for row in best if (end := row.figure("cs").low) is not None]
+        most = [end for row in worst if (end := row.figure("cs").high) is not None]
+        if least and most:
+            apart = min(least) > max(most)
             said += "; their intervals do not overlap" if apart else "; their intervals overlap, so this alone does not order them"
         sentences.append(said + ".")
     return sentences
+
+
+def _with_figures(rows: Sequence[Row]) -> str:
+    """Each checkpoint with its CS; of many that share it the first ones, and how many more."""
+    shown = ", ".join(f"{row.checkpoint_id} ({row.figure('cs').with_interval})" for row in rows[:MOST_NAMED])
+    return shown if len(rows) <= MOST_NAMED else f"{shown}, {len(rows) - MOST_NAMED:,} more"
 
 
 def position_table(rows: Sequence[Row]) -> Table | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from wdct_dist.metrics.bit_stability import METRIC as BIT_STABLE
@@ -74,7 +75,12 @@ def repetition(rows: Sequence[Row], temperature: float) -> list[str]:
         return []
     at = f"At sampling.temperature {temperature:g} over the trials: "
     name = namer(rows)
-    moved = [f"{name(row)} in {100 * (row.value(BIT_STABLE) or 0.0):.1f} % of prompts" for row in known if row.value(BIT_STABLE) != 1.0]
+    # rounded down: 99.96 % is not 100.0
+    moved = [
+        f"{name(row)} in {math.floor(1000 * (row.value(BIT_STABLE) or 0.0) + 1e-9) / 10:.1f} % of prompts"
+        for row in known
+        if row.value(BIT_STABLE) != 1.0
+    ]
     if not moved:
         return [f"{at}bit-stable, every prompt had the same log-probabilities each time."]
     return [f"{at}not bit-stable; the same log-probabilities each time had {'; '.join(moved)}."]

@@ -42,9 +42,9 @@ def warnings(summary: pl.DataFrame, settings: ReportConfig) -> list[str]:
         )
     if places := _places(rows, _below("parse_rate", settings.min_parse_rate, _bounds)):
         found.append(
-            f"Fewer prompts than report.min_parse_rate={settings.min_parse_rate:g} have an answer for {places}. The column `error` of the "
-            "answers says why they are missing, and `wdct score` shows replies that cannot be read; if the run is not finished, give the "
-            "same `wdct evaluate` again."
+            f"Fewer prompts than report.min_parse_rate={settings.min_parse_rate:g} have an answer that can be read for {places}. "
+            "The column `error` of the answers says why they are missing, and `wdct score` shows replies that cannot be read; if the run "
+            "is not finished, give the same `wdct evaluate` again."
         )
     if places := _places(rows, lambda row: _positions(row, settings.max_position_share)):
         found.append(
@@ -99,7 +99,8 @@ def _above(metric: str, limit: float) -> Fault:
 
 
 def _bounds(row: Row) -> str:
-    return f", CS from {row.figure('cs_lower')} to {row.figure('cs_upper')} whatever the missing answers are"
+    # not what CS can be: where an item lacks the answers of some orders, those that are there stand for it
+    return f", CS from {row.figure('cs_lower')} to {row.figure('cs_upper')} as items without any answer differ or match"
 
 
 def _positions(row: Row, limit: float) -> tuple[float, str] | None:

@@ -15,6 +15,7 @@ from wdct_dist.config.schema import Config
 from wdct_dist.report.contents import Contents, contents
 from wdct_dist.report.findings import Findings, Scores
 from wdct_dist.report.formats import FORMATS
+from wdct_dist.report.formats.cells import Cell, read_cell
 
 NASTY = "a|b_c*[x](y)<img> & 50 % $1 #2 {z} \\end{table} ~^"
 
@@ -85,3 +86,18 @@ def test_every_figure_of_every_table_is_in_every_format(form: str, report: Conte
 def test_a_run_without_answers_is_a_report_without_tables(form: str, summary: Any) -> None:
     text = FORMATS[form](contents(Findings(Scores(summary().clear()), Config(), {})))
     assert ("No figures" in text) == (form != "csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("-0.012 [-0.050, +0.020]", Cell(-0.012, -0.05, 0.02)),
+        ("0", Cell(0)),
+        ("1,225", Cell(1225)),
+        ("-", Cell(None)),
+        # a digest of digits alone, of which a number would lose the first
+        ("012345678901", Cell("012345678901")),
+    ],
+)
+def test_cells_are_numbers_where_they_say_numbers(text: str, cell: Cell) -> None:
+    assert read_cell(text) == cell

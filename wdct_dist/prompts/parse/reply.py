@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from wdct_dist.prompts.parse.words import REPLY_WORDS
+from wdct_dist.prompts.templates import spoken_as
 
 _TAG = r"(?:seed:|mm:)?(?:think|thinking|thought|reasoning)>"
 _OPENING_TAG = rf"(?:<{_TAG}|\[THINK\]|◁think▷|<\|START_THINKING\|>)"
@@ -31,7 +32,9 @@ CLAUSE_LENGTH = 60
 _LEAD = r"[\s>*#\-•\"'“”‘’「『【(\[{<_`]*"
 _TRAIL = r"[\s*\"'“”‘’」』】)\]}>_`]*"
 _DELIMITER = r"(?:[.):](?!\d)|[,;!?\]】}」』\"”*`。、—–]|-+(?=\s))"
-_FUNCTION_WORD = r"(?:because|since|as|is|was|would|for|due|and|or|but|vs|which|over|based|given|if|to|in|with)\b"
+_FUNCTION_WORD = (
+    r"(?:because|since|as|is|was|would|for|due|and|or|but|vs|which|over|based|given|if|to|in|with|than|rather\s+than|instead\s+of)\b"
+)
 """None of these can follow an article, so what stands before is not one."""
 _COUNTED = "个年月日天小次岁元人分点名周倍半种条"
 """Behind a Chinese number, these make it a quantity."""
@@ -145,7 +148,8 @@ class Reply:
         self.text = text
         self.labels = _labels(labels)
         self.options = [_option(option) for option in options]
-        self.languages = sorted(REPLY_WORDS, key=lambda name: name != language)
+        spoken = spoken_as(language)
+        self.languages = sorted(REPLY_WORDS, key=lambda name: name != spoken)
         found = [
             (match.start(), match.end(), place)
             for place, option in enumerate(self.options)
@@ -169,7 +173,7 @@ class Reply:
         """The places mentioned and not denied. A label right before another option's own text names both."""
         found: set[int] = set()
         for mention in mentions:
-            if self.denied(mention.start) or self.heads_answer(mention):
+            if self.denied(mention.start) or self.refuted(mention.stop) or self.heads_answer(mention):
                 continue
             found.add(mention.place)
             for start, _, place in self.said[bisect_left(self.said, (mention.stop, 0, 0)) :]:
@@ -186,7 +190,7 @@ class Reply:
 
     def heads_answer(self, mention: Mention) -> bool:
         """Whether it is the `A:` of `Q: … A: …`: words follow that do not begin the option's text, and there is no `B:`."""
-        option = self.options[mention.place] if self.options else None
+        option = self.options[mention.place] if mention.place < len(self.options) else None
         if option is None or self.text[mention.start : mention.stop + 1] != "A:":
             return False
         behind = words_of(self.text[mention.stop : mention.stop + CLAUSE_LENGTH])[:2]
@@ -199,6 +203,10 @@ class Reply:
         """Whether the clause before `at` says no to what follows."""
         clause = _CLAUSE_END.split(self.masked[max(0, at - CLAUSE_LENGTH) : at])[-1]
         return any(re.search(words.denied, clause, re.IGNORECASE) for words in REPLY_WORDS.values())
+
+    def refuted(self, at: int) -> bool:
+        """Whether what follows on the label that ends at `at` says that it is not the one: `B is not better`, `A is wrong`."""
+        return any(re.match(words.refuted, self.masked[at : at + CLAUSE_LENGTH], re.IGNORECASE) for words in REPLY_WORDS.values())
 
     @cached_property
     def stated(self) -> list[Mention]:

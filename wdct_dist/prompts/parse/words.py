@@ -21,6 +21,8 @@ class ReplyWords:
     """What makes a statement the last word: `finally`, `最终`."""
     denied: str
     """A label in one clause with such a word before it is not chosen: `not`, `if`, `不`."""
+    refuted: str
+    """What makes the label before it not the answer: ` is not`, `不对`."""
     joined: str
     """Between labels that are only listed: `or`, `或`."""
     contrast: str
@@ -47,7 +49,8 @@ REPLY_WORDS: dict[str, ReplyWords] = {
             r"(?:better|best|correct|right|preferable|preferred|answer|choice|suitable|appropriate)\b"
         ),
         final=r"\b(?:final|finally|in\s+conclusion|therefore|thus|hence|so|overall)\b",
-        denied=r"\b(?:not|never|neither|nor|without|instead\s+of|rather\s+than|if|whether|avoid|between|either|reject)\b|n['’]t\b",
+        denied=r"\b(?:not|never|neither|nor|without|instead\s+of|rather\s+than|if|whether|avoid|between|either|reject)\b|n['’]t\b|\bdisagree\s+with\W*(?:option\W*)?\Z",
+        refuted=r"\s+(?:is|was|would\s+be)(?:\s+not\b|n['’]t\b|\s+(?:wrong|incorrect|worse|bad)\b)",
         joined=r"(?:or|and|vs\.?|versus)\b",
         contrast=r"\b(?:but|however|that\s+said|nevertheless|nonetheless|still|though|if\s+i\s+had\s+to)\b",
         refusal=(
@@ -71,6 +74,7 @@ REPLY_WORDS: dict[str, ReplyWords] = {
         praised=r"\s*(?:选项|项)?\s*(?:是|才是|比较|更|最)(?:为|加)?(?:正确|好|佳|合适|恰当|对|合理|我的选择|我的答案|答案)",
         final=r"(?:最终|最后|综上|因此|所以|总之)",
         denied=r"不(?!得不|过|管|仅|如|妨|犹|同意)|(?<![分特区个类识差])别(?!人|的)|没有?|而非|如果|若|假如|是否|还是|之间",
+        refuted=r"\s*(?:选项|项)?\s*(?:是)?(?:不对|不好|不正确|不合适|错的|错误)",
         joined=r"(?:或者?|和|与|还是|以及)",
         contrast=r"(?:但是?|不过|然而|如果一定要|如果必须)",
         refusal=(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_NUMBER = r"[+-]?\d[\d,]*(?:\.\d+)?"
+# not `012345678901`, which is a digest
+_NUMBER = r"[+-]?(?:0|[1-9][\d,]*)(?:\.\d+)?"
 _FIGURE = re.compile(rf"({_NUMBER})(?:[ *]\[({_NUMBER}), ({_NUMBER})\])?")
 
 INTERVAL = " [interval]"
