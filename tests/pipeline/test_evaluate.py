@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 import pytest
+import shutil
 
 from wdct_dist.checkpoints.sources import scripted_checkpoint
 from wdct_dist.cli.main import main
@@ -299,6 +300,21 @@ def test_a_checkpoint_that_fails_keeps_the_others_from_neither_their_repeats_nor
     summary = pl.read_ipc(run.folder / "scores" / "summary.arrow")
     assert summary["checkpoint_id"].unique().to_list() == ["alpha"]
     assert pl.read_ipc(run.folder / "scores" / "noise.arrow")["checkpoint_id"].unique().to_list() == ["alpha"]
+
+
+def test_rows_that_stand_in_two_shards_are_scored_and_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, late = Run(tmp_path), Run(tmp_path, "late")
+    assert run.evaluate() == 0
+    assert late.evaluate("dispatch.shard_size=8", "engine.scripted.bias=first") == 0
+    summary = pl.read_ipc(run.folder / "scores" / "summary.arrow")
+    for name in (late.shards()[0].name, late.shards()[1].name):
+        # as an engine that was given up writes it, while others did the unit in other parts
+        shutil.copy(late.folder / "answers" / name, run.folder / "answers")
+    capsys.readouterr()
+    assert main(["score", str(run.folder)]) == 0
+    assert pl.read_ipc(run.folder / "scores" / "summary.arrow").equals(summary)
+    assert main(["status", str(run.folder)]) == 0
+    assert "alpha: 112 of 112 prompts" in capsys.readouterr().out
 
 
 def test_plan_counts_what_evaluate_then_does(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

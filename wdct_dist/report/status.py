@@ -12,6 +12,7 @@ from wdct_dist.config.schema import Config
 from wdct_dist.report.standing import Standing, standings
 from wdct_dist.tables.arrow_file import read_table
 from wdct_dist.tables.events import CLOSED, read_events
+from wdct_dist.tables.manifest import once
 from wdct_dist.tables.run_dir import LOCK, read_config, read_provenance
 from wdct_dist.tables.shards import DIGEST_LENGTH, parse_name
 from wdct_dist.tables.storage import Store
@@ -26,7 +27,7 @@ def status_text(store: Store) -> str:
     events = read_events(store)
     lines = [f"{store.uri}: {_state(store, record, wanted, done, events)}"]
     live = _is_locked(store) or _is_heard_of(store, events)
-    standing = standings(record, config.trials, store.names("answers"), events)
+    standing = standings(record, config.trials, once(store.names("answers")), events)
     for checkpoint in record.get("checkpoints", []):
         rows = done[checkpoint["digest"][:DIGEST_LENGTH]]
         share = 100 * rows / wanted if wanted else 0.0
@@ -74,7 +75,7 @@ FAULTS = {"engine lost", "start failed", "checkpoint failed", "shard damaged", "
 def rows_done(store: Store) -> Counter[str]:
     """Rows on disk by the digest in the shards' names. Names are taken at their word: `wdct evaluate` verifies the contents."""
     done: Counter[str] = Counter()
-    for name in store.names("answers"):
+    for name in once(store.names("answers")):
         if (key := parse_name(name)) is not None:
             done[key.checkpoint_digest] += key.stop - key.start
     return done

@@ -84,6 +84,17 @@ def overlapped(shards: Iterable[Shard]) -> list[str]:
     return names
 
 
+def once(names: Iterable[str]) -> list[str]:
+    """Of the names of shards (others are left aside) those that have each row once, in their order.
+
+    An engine that was given up may still have written its unit, of which others then did the parts; the next session deletes one of the
+    two, and until then they stand beside each other.
+    """
+    shards = [Shard(name, key.stop - key.start, "") for name in names if (key := parse_name(name)) is not None]
+    doubled = set(overlapped(shards))
+    return [shard.name for shard in shards if shard.name not in doubled]
+
+
 def _place(shard: Shard) -> tuple[str, int, int]:
     return (shard.key.checkpoint_digest, shard.key.trial, shard.key.start)
 
