@@ -69,7 +69,8 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        return EXIT_INCOMPLETE if self.num_missing or self.failed_checkpoints else EXIT_COMPLETE
+        # one that was stopped is not scored, also where its last unit was finished
+        return EXIT_INCOMPLETE if self.num_missing or self.failed_checkpoints or self.interrupted is not None else EXIT_COMPLETE
 
     def sentence(self) -> str:
         """How it ended, in words."""

@@ -12,6 +12,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import shutil
+import signal
+import threading
+import time
 
 from wdct_dist.checkpoints.sources import scripted_checkpoint
 from wdct_dist.cli.main import main
@@ -315,6 +318,26 @@ def test_rows_that_stand_in_two_shards_are_scored_and_counted_once(tmp_path: Pat
     assert pl.read_ipc(run.folder / "scores" / "summary.arrow").equals(summary)
     assert main(["status", str(run.folder)]) == 0
     assert "alpha: 112 of 112 prompts" in capsys.readouterr().out
+
+
+def test_a_signal_in_the_last_unit_ends_with_3_since_nothing_is_scored(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ("checkpoints=[alpha]", "dispatch.shard_size=1000", "engine.scripted.delay_s=0.005")
+    watching = threading.Thread(target=interrupt_once_given, args=(run.folder / "events.jsonl",))
+    watching.start()
+    assert run.evaluate(*overrides) == 3
+    watching.join()
+    assert run.answers().height == 112, "the unit in flight was finished"
+    assert not (run.folder / "scores" / "summary.arrow").exists()
+    assert "stopped by SIGINT; what is done is safe, the same command goes on from here" in capsys.readouterr().err
+    assert run.evaluate(*overrides) == 0
+    assert (run.folder / "scores" / "summary.arrow").exists()
+
+
+def interrupt_once_given(events: Path) -> None:
+    """Sends SIGINT to this process when a unit has been given."""
+    while not events.exists() or '"unit given"' not in events.read_text():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_plan_counts_what_evaluate_then_does(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
