@@ -110,10 +110,10 @@ def rounds(config: Config) -> Iterator[Outcome]:
                 seen = entries
                 try:
                     outcome = evaluate(config, entries, pool)
-                except CheckpointError as error:
+                except (CheckpointError, EngineError) as error:
                     if over:
                         raise
-                    complete = False  # none of them yet; the next may be whole
+                    complete = False  # none of them yet; the next may be whole, and start
                     print(error, file=sys.stderr)
                 else:
                     complete = outcome.exit_code == EXIT_COMPLETE
