@@ -259,7 +259,7 @@ def prepare(store: Store, config: Config, items: ItemSelection, record: dict[str
 
 def ask(store: Store, config: Config, checkpoints: Sequence[Checkpoint], index: PromptIndex, pool: Pool) -> Outcome:
     """Has every prompt of the store's prompts.arrow answered by every checkpoint; what is answered already is found on disk."""
-    completed = find_completed(store)
+    completed = find_completed(store, index.digest)
     pending = pending_units(checkpoints, index, config.trials, config.dispatch.shard_size, completed.keys)
     return dispatch(store, config, checkpoints, index, pending, completed.shards, completed.damaged, pool)
 

@@ -340,6 +340,24 @@ def interrupt_once_given(events: Path) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def test_answers_to_other_prompts_are_not_taken_for_those_of_the_run_even_where_its_provenance_is_gone(tmp_path: Path) -> None:
+    run, items = Run(tmp_path), tmp_path / "items.jsonl"
+    write_items(items, "cats")
+    assert run.evaluate(f"data.path={items}") == 0
+    write_items(items, "dogs")
+    (run.folder / "provenance.json").unlink()
+    assert run.evaluate(f"data.path={items}") == 0
+    assert set(run.answers()["prompt_id"]) == set(pl.read_ipc(run.folder / "prompts.arrow")["prompt_id"])
+    assert {event["reason"] for event in run.events("shard damaged")} == {"it answers other prompts than the run has now"}
+
+
+def write_items(file: Path, animals: str) -> None:
+    """One item on these animals."""
+    sides = {"word": f"Do you like {animals}?", "deed": f"Do you adopt {animals}?"}
+    item = {side: {"question": question, "options": ["Yes.", "No."]} for side, question in sides.items()}
+    file.write_text(json.dumps({"item_id": "one", "domain": "Opinion", **item}) + "\n")
+
+
 def test_plan_counts_what_evaluate_then_does(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(run.config)]) == 0
     said = capsys.readouterr().out
