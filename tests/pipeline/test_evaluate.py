@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
+import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pytest
-import shutil
-import signal
-import threading
-import time
 
 from wdct_dist.checkpoints.sources import scripted_checkpoint
 from wdct_dist.cli.main import main
@@ -338,6 +338,18 @@ def interrupt_once_given(events: Path) -> None:
     while not events.exists() or '"unit given"' not in events.read_text():
         time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_session_that_is_refused_leaves_what_the_run_says_of_itself(tmp_path: Path) -> None:
+    run, items = Run(tmp_path), tmp_path / "items.jsonl"
+    write_items(items, "cats")
+    assert run.evaluate(f"data.path={items}") == 0
+    before = json.loads((run.folder / "provenance.json").read_text())
+    write_items(items, "dogs")
+    assert run.evaluate(f"data.path={items}", "checkpoints=[gamma]") == 2
+    record = json.loads((run.folder / "provenance.json").read_text())
+    assert {key: record[key] for key in ("data", "checkpoints", "seeds")} == {key: before[key] for key in ("data", "checkpoints", "seeds")}
+    assert "have changed since it began" in record["sessions"][-1]["ended"]
 
 
 def test_answers_to_other_prompts_are_not_taken_for_those_of_the_run_even_where_its_provenance_is_gone(tmp_path: Path) -> None:
