@@ -63,8 +63,17 @@ OWN_FIELDS = frozenset({"model", "messages", "prompt", "n", "stream", "logprobs"
 PROJECT = re.compile(r"([\w.-]+/)?[\w.-]+")
 """A project of Weights & Biases."""
 
+KEYS = re.compile(r"(?<=://)[^/\s]*:[^/\s]*@")
+"""What a URI says of a user and a password, or an id and its key."""
+
 RULES: tuple[Rule, ...] = (
     ("run_dir", lambda value: bool(value.strip()), "a path or a URI"),
+    (
+        "run_dir",
+        lambda value: not KEYS.search(value),
+        "a URI without keys, which would be written to the run and its report; give them in the environment (AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY, or a profile)",
+    ),
     ("data.path", lambda value: bool(value.strip()), "a file, `bundled` or `wdct`"),
     ("data.limit", at_least(1), "a whole number from 1 on, or null"),
     ("data.domains", lambda value: value is None or len(value) > 0, "at least one domain, or null for all"),
@@ -172,7 +181,7 @@ RULES: tuple[Rule, ...] = (
 def check(config: Config) -> None:
     """Raises a `ConfigError` that names every value out of range and every combination that cannot be."""
     problems = [
-        f"{key}: {value_of(config, key)!r} is not allowed; allowed is {allowed}."
+        f"{key}: {_shown(value_of(config, key))} is not allowed; allowed is {allowed}."
         for key, holds, allowed in RULES
         if not holds(value_of(config, key))
     ]
@@ -200,6 +209,11 @@ def check(config: Config) -> None:
         problems += _endpoint_problems(config)
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def _shown(value: Any) -> str:
+    """For a message, which ends up in a job's log."""
+    return KEYS.sub("…@", repr(value))
 
 
 def _endpoint_problems(config: Config) -> list[str]:
