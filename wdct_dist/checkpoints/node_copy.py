@@ -42,7 +42,10 @@ def on_this_node(checkpoint: Checkpoint, *, max_gib: float | None, allow_pickle:
         if checkpoint.directory.is_dir():
             require_unchanged(checkpoint, cache=cache)
             return Lease(checkpoint.directory)
-        return Lease(materialise(origin, allow_pickle, cache)[0])
+        directory = materialise(origin, allow_pickle, cache)[0]
+        if digest(directory, cache) != checkpoint.digest:  # a branch of a hub that has moved on, another file under the same path
+            raise CheckpointError(f"{origin.location}: is not on this node what was described; {ANEW}.")
+        return Lease(directory)
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint {checkpoint.checkpoint_id!r}: {error}") from None
 
