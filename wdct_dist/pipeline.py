@@ -69,7 +69,8 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        return EXIT_INCOMPLETE if self.num_missing or self.failed_checkpoints else EXIT_COMPLETE
+        # one that was stopped is not scored, also where its last unit was finished
+        return EXIT_INCOMPLETE if self.num_missing or self.failed_checkpoints or self.interrupted is not None else EXIT_COMPLETE
 
     def sentence(self) -> str:
         """How it ended, in words."""
@@ -109,10 +110,10 @@ def rounds(config: Config) -> Iterator[Outcome]:
                 seen = entries
                 try:
                     outcome = evaluate(config, entries, pool)
-                except CheckpointError as error:
+                except (CheckpointError, EngineError) as error:
                     if over:
                         raise
-                    complete = False  # none of them yet; the next may be whole
+                    complete = False  # none of them yet; the next may be whole, and start
                     print(error, file=sys.stderr)
                 else:
                     complete = outcome.exit_code == EXIT_COMPLETE
@@ -145,13 +146,13 @@ def evaluate(config: Config, entries: Sequence[object] | None = None, pool: Pool
         checkpoints, broken = find_checkpoints(named, meanwhile=None if has_begun else engines)
         items = select_items(config.data)
         store = open_run(config)
-        with locked(store), session(store, config, checkpoints, items) as record:
+        with locked(store), session(store) as record:
             store.sweep()
             written = paraphrases(store, config, items, engines)
             if written is not None:
                 record["paraphrases"] = written.lines()
                 print(*written.lines(), sep="\n", file=sys.stderr)
-            index = prepare(store, config, items, record, written)
+            index = prepare(store, config, items, record, described(config, checkpoints, items), written)
             unique = different(checkpoints)
             outcome = ask(store, config, unique, index, engines)
             outcome.failed_checkpoints |= broken
@@ -225,8 +226,18 @@ def paraphrases(store: Store, config: Config, items: ItemSelection, pool: Pool) 
     return write_paraphrases(store, config, items, ask_writer)
 
 
-def prepare(store: Store, config: Config, items: ItemSelection, record: dict[str, Any], written: Paraphrases | None = None) -> PromptIndex:
-    """Writes the configuration, the items and the prompts; where they are there already, proves that they are the same."""
+def prepare(
+    store: Store,
+    config: Config,
+    items: ItemSelection,
+    record: dict[str, Any],
+    said: dict[str, Any],
+    written: Paraphrases | None = None,
+) -> PromptIndex:
+    """Writes the configuration, the items and the prompts; where they are there already, proves that they are the same.
+
+    `said` comes into the record, provenance.json, once nothing is refused.
+    """
     before = record.get("prompts")
     if before is not None:
         index = prompts_file.index_of(build_prompts(items, config, written=written))
@@ -235,6 +246,7 @@ def prepare(store: Store, config: Config, items: ItemSelection, record: dict[str
                 f"run_dir: {config.run_dir} holds a run of other prompts: the items or the templates have changed since it began. "
                 "Restore them to go on, or give another run_dir to start anew."
             )
+        record |= said
         if all(store.exists(name) and store.sha256(name) == before["sha256"][name] for name in PREPARED):
             write_provenance(store, record)  # scoring reads from it which checkpoints there are, and some may be new
             write_config(store, config)
@@ -243,6 +255,7 @@ def prepare(store: Store, config: Config, items: ItemSelection, record: dict[str
     skipped = SkipTally()
     index = prompts_file.write_prompts(store, build_prompts(items, config, written=written, skipped=skipped))
     print(*skipped.lines(), sep="\n", end="\n" if skipped.items else "", file=sys.stderr)
+    record |= said
     record["prompts"] = {
         "count": index.num_prompts,
         "digest": index.digest,
@@ -258,7 +271,7 @@ def prepare(store: Store, config: Config, items: ItemSelection, record: dict[str
 
 def ask(store: Store, config: Config, checkpoints: Sequence[Checkpoint], index: PromptIndex, pool: Pool) -> Outcome:
     """Has every prompt of the store's prompts.arrow answered by every checkpoint; what is answered already is found on disk."""
-    completed = find_completed(store)
+    completed = find_completed(store, index.digest)
     pending = pending_units(checkpoints, index, config.trials, config.dispatch.shard_size, completed.keys)
     return dispatch(store, config, checkpoints, index, pending, completed.shards, completed.damaged, pool)
 
@@ -326,14 +339,20 @@ def dispatch(
     return outcome
 
 
+def described(config: Config, checkpoints: Sequence[Checkpoint], items: ItemSelection) -> dict[str, Any]:
+    """What provenance.json says of what the run evaluates."""
+    return {
+        "data": {"path": str(items.path), "sha256": file_sha256(items.path), "items": items.num_items, "dropped": list(items.dropped)},
+        "checkpoints": [checkpoint.to_json() for checkpoint in checkpoints],
+        "seeds": provenance.seeds(config),
+    }
+
+
 @contextlib.contextmanager
-def session(store: Store, config: Config, checkpoints: Sequence[Checkpoint], items: ItemSelection) -> Iterator[dict[str, Any]]:
+def session(store: Store) -> Iterator[dict[str, Any]]:
     """provenance.json, kept over all sessions of a run: written at the start and, with how it ended, at the end."""
     record = read_provenance(store)
     record.setdefault("start", now())
-    record["data"] = {"path": str(items.path), "sha256": file_sha256(items.path), "items": items.num_items, "dropped": list(items.dropped)}
-    record["checkpoints"] = [checkpoint.to_json() for checkpoint in checkpoints]
-    record["seeds"] = provenance.seeds(config)
     this = {
         "start": now(),
         "end": None,

@@ -67,6 +67,7 @@ def demonstrations(content: str, *words: str) -> Case:
 
 
 SETTINGS = [
+    setting("run_dir='s3://KEY:hunter2@bucket/run'", "run_dir", "a URI without keys", "AWS_SECRET_ACCESS_KEY"),
     setting("data.limt=3", "data.limt", "no such key", "data.limit"),
     setting("nonsense=3", "nonsense", "no such key", "allowed here"),
     setting("engine.extr.block=3", "engine.extr", "engine.extra"),
@@ -209,6 +210,10 @@ def test_bad_input_is_named_and_ends_with_2(case: Case, shell: Shell) -> None:
     if case.file is not None:
         shell.write(case.file, case.content)
     shell.refused(tuple(override.format(folder=shell.folder) for override in case.overrides), case.words)
+
+
+def test_keys_in_a_run_directorys_address_are_not_repeated(shell: Shell) -> None:
+    assert "hunter2" not in shell.evaluate("run_dir='s3://KEY:hunter2@bucket/run'").err
 
 
 def test_a_variant_that_cannot_be_leaves_no_run_behind(shell: Shell) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wdct_dist.checkpoints.sources import scripted_checkpoint
-from wdct_dist.config.schema import Config, Dtype, EngineConfig
+from wdct_dist.config.schema import Config, Dtype, EngineConfig, SamplingConfig
 from wdct_dist.dispatch.costs import Costs
 from wdct_dist.dispatch.plan import Unit
 from wdct_dist.dispatch.rates import Rate, expected_costs, recall, remember, remember_costs
@@ -24,6 +24,18 @@ def test_a_rate_is_recalled_for_the_same_architecture_and_precision_alone() -> N
     remember(scripted_checkpoint("a"), Config(), Rate(12.5, 9.0))
     assert recall(scripted_checkpoint("b"), Config()) == Rate(12.5, 9.0)
     assert recall(scripted_checkpoint("b"), Config(engine=EngineConfig(dtype=Dtype.float32))) is None
+
+
+def test_a_rate_of_short_reasoning_says_nothing_of_long_reasoning() -> None:
+    units = [Unit("a", "d", "cot", 0, start, start + 256) for start in (0, 256)]
+
+    def patience_s(max_new_tokens: int) -> float:
+        config = Config(variants=["cot"], sampling=SamplingConfig(max_new_tokens=max_new_tokens))
+        remember(scripted_checkpoint("a"), Config(variants=["cot"], sampling=SamplingConfig(max_new_tokens=64)), Rate(20.0, 9.0))
+        return expected_costs([scripted_checkpoint("a")], config, PromptIndex(512, (VariantRange("cot", 0, 512),), "d")).patience_s(units)
+
+    assert patience_s(64) < 600, "twenty times what it took"
+    assert patience_s(4096) >= 512 / 20.0 * 4096 / 64, "or a sound engine is ended"
 
 
 def test_a_cache_that_cannot_be_read_or_written_is_let_be(cache: Path) -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
+import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -299,6 +303,71 @@ def test_a_checkpoint_that_fails_keeps_the_others_from_neither_their_repeats_nor
     summary = pl.read_ipc(run.folder / "scores" / "summary.arrow")
     assert summary["checkpoint_id"].unique().to_list() == ["alpha"]
     assert pl.read_ipc(run.folder / "scores" / "noise.arrow")["checkpoint_id"].unique().to_list() == ["alpha"]
+
+
+def test_rows_that_stand_in_two_shards_are_scored_and_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, late = Run(tmp_path), Run(tmp_path, "late")
+    assert run.evaluate() == 0
+    assert late.evaluate("dispatch.shard_size=8", "engine.scripted.bias=first") == 0
+    summary = pl.read_ipc(run.folder / "scores" / "summary.arrow")
+    for name in (late.shards()[0].name, late.shards()[1].name):
+        # as an engine that was given up writes it, while others did the unit in other parts
+        shutil.copy(late.folder / "answers" / name, run.folder / "answers")
+    capsys.readouterr()
+    assert main(["score", str(run.folder)]) == 0
+    assert pl.read_ipc(run.folder / "scores" / "summary.arrow").equals(summary)
+    assert main(["status", str(run.folder)]) == 0
+    assert "alpha: 112 of 112 prompts" in capsys.readouterr().out
+
+
+def test_a_signal_in_the_last_unit_ends_with_3_since_nothing_is_scored(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ("checkpoints=[alpha]", "dispatch.shard_size=1000", "engine.scripted.delay_s=0.005")
+    watching = threading.Thread(target=interrupt_once_given, args=(run.folder / "events.jsonl",))
+    watching.start()
+    assert run.evaluate(*overrides) == 3
+    watching.join()
+    assert run.answers().height == 112, "the unit in flight was finished"
+    assert not (run.folder / "scores" / "summary.arrow").exists()
+    assert "stopped by SIGINT; what is done is safe, the same command goes on from here" in capsys.readouterr().err
+    assert run.evaluate(*overrides) == 0
+    assert (run.folder / "scores" / "summary.arrow").exists()
+
+
+def interrupt_once_given(events: Path) -> None:
+    """Sends SIGINT to this process when a unit has been given."""
+    while not events.exists() or '"unit given"' not in events.read_text():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_session_that_is_refused_leaves_what_the_run_says_of_itself(tmp_path: Path) -> None:
+    run, items = Run(tmp_path), tmp_path / "items.jsonl"
+    write_items(items, "cats")
+    assert run.evaluate(f"data.path={items}") == 0
+    before = json.loads((run.folder / "provenance.json").read_text())
+    write_items(items, "dogs")
+    assert run.evaluate(f"data.path={items}", "checkpoints=[gamma]") == 2
+    record = json.loads((run.folder / "provenance.json").read_text())
+    assert {key: record[key] for key in ("data", "checkpoints", "seeds")} == {key: before[key] for key in ("data", "checkpoints", "seeds")}
+    assert "have changed since it began" in record["sessions"][-1]["ended"]
+
+
+def test_answers_to_other_prompts_are_not_taken_for_those_of_the_run_even_where_its_provenance_is_gone(tmp_path: Path) -> None:
+    run, items = Run(tmp_path), tmp_path / "items.jsonl"
+    write_items(items, "cats")
+    assert run.evaluate(f"data.path={items}") == 0
+    write_items(items, "dogs")
+    (run.folder / "provenance.json").unlink()
+    assert run.evaluate(f"data.path={items}") == 0
+    assert set(run.answers()["prompt_id"]) == set(pl.read_ipc(run.folder / "prompts.arrow")["prompt_id"])
+    assert {event["reason"] for event in run.events("shard damaged")} == {"it answers other prompts than the run has now"}
+
+
+def write_items(file: Path, animals: str) -> None:
+    """One item on these animals."""
+    sides = {"word": f"Do you like {animals}?", "deed": f"Do you adopt {animals}?"}
+    item = {side: {"question": question, "options": ["Yes.", "No."]} for side, question in sides.items()}
+    file.write_text(json.dumps({"item_id": "one", "domain": "Opinion", **item}) + "\n")
 
 
 def test_plan_counts_what_evaluate_then_does(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -202,6 +203,26 @@ def test_in_this_process_an_engine_lives_on_where_checkpoints_are_swapped(reuse:
     assert watching.loads() == ["started run1/checkpoint-1", f"{second} run1/checkpoint-2"]
     answers, repeats = (pl.scan_ipc(folder / "answers" / "*.arrow").collect() for folder in (watching.run, watching.run / "noise" / "1"))
     assert answers.height == repeats.height > 0, "each in the run that it was asked for"
+
+
+def test_a_first_checkpoint_that_does_not_start_does_not_end_the_watching(tmp_path: Path) -> None:
+    watching = Watched(tmp_path)
+    watching.write_config("local", settle_s=0)
+    watching.save("checkpoint-1")
+
+    def train_on() -> None:
+        while not (watching.run / "events.jsonl").exists() or not watching.events("checkpoint failed"):
+            time.sleep(0.05)
+        watching.save("checkpoint-2")
+        (watching.watched / "done").touch()
+
+    training = threading.Thread(target=train_on)
+    training.start()
+    outcomes = list(rounds(load_config(watching.config, ["engine.scripted.fail_start=checkpoint-1"])))
+    training.join()
+    assert list(outcomes[-1].failed_checkpoints) == ["run1/checkpoint-1"]
+    assert outcomes[-1].exit_code == 3
+    assert watching.scored() == ["run1/checkpoint-2"]
 
 
 def test_a_directory_in_which_nothing_appears_is_said_at_the_end(start: Callable[..., Watching]) -> None:

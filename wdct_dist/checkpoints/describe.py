@@ -24,7 +24,7 @@ from wdct_dist.checkpoints.adapter import (
     merged_files,
     read_adapter,
 )
-from wdct_dist.checkpoints.digest import digest
+from wdct_dist.checkpoints.digest import digest, stamp
 from wdct_dist.checkpoints.materialise import materialise
 from wdct_dist.checkpoints.model_config import ModelConfig, read_model_config
 from wdct_dist.checkpoints.node_copy import directory_of, on_this_node
@@ -101,7 +101,8 @@ def _describe_local(source: Source, allow_pickle: bool, trust_remote_code: bool,
     if source.base is not None:
         raise CheckpointError(f"{directory}: is no adapter, so it has no `base`; leave the base out.")
     config, weights = _check(source, directory, kind, allow_pickle, trust_remote_code)
-    return _checkpoint(source, kind, directory, config, weights, digest(directory, cache))
+    before = stamp(directory) if kind == "directory" else ""
+    return replace(_checkpoint(source, kind, directory, config, weights, digest(directory, cache)), stamp=before)
 
 
 def _describe_adapter(source: Source, directory: Path, allow_pickle: bool, trust_remote_code: bool, cache: Path) -> Checkpoint:
@@ -127,6 +128,7 @@ def _describe_adapter(source: Source, directory: Path, allow_pickle: bool, trust
         files_bytes=files_bytes,
         adapter_rank=0 if because else highest_rank(changes),
         merged_because=because,
+        stamp="",  # the base's own; what is merged lies in the node's cache
     )
 
 

@@ -44,6 +44,15 @@ def digest(directory: Path, cache: Path | None = None) -> str:
     return _combine(directory, deciding_files(directory), cache)
 
 
+def stamp(directory: Path) -> str:
+    """Hash of the names, sizes and modification times of the files that decide answers: the same where nothing was written since.
+
+    Reads no contents. Raises `CheckpointError` as `digest`, `OSError` where a file is gone.
+    """
+    states = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in deciding_files(directory))
+    return hashlib.sha256(json.dumps(states).encode()).hexdigest()
+
+
 def deciding_files(directory: Path) -> set[Path]:
     """The files in `directory` that decide answers. Raises `CheckpointError` for an index of weights that cannot be read."""
     return {*weight_files(directory), *_matching(directory, (*CONFIG_PATTERNS, *TOKENIZER_PATTERNS))}

@@ -10,6 +10,7 @@ from pathlib import Path
 from wdct_dist.cache import cache_root
 from wdct_dist.checkpoints import object_store
 from wdct_dist.checkpoints.adapter import adapter_digest, merge, read_adapter
+from wdct_dist.checkpoints.digest import digest, stamp
 from wdct_dist.checkpoints.materialise import materialise
 from wdct_dist.checkpoints.node_cache import Lease, NodeCache
 from wdct_dist.checkpoints.sharing import copy_shared, shared_files
@@ -38,9 +39,31 @@ def on_this_node(checkpoint: Checkpoint, *, max_gib: float | None, allow_pickle:
         if checkpoint.base is not None:
             with on_this_node(checkpoint.base, max_gib=max_gib, allow_pickle=allow_pickle, cache=cache) as base:
                 return _merged(checkpoint, base.directory, materialise(origin, allow_pickle, cache)[0], cache, max_gib)
-        return Lease(checkpoint.directory if checkpoint.directory.is_dir() else materialise(origin, allow_pickle, cache)[0])
+        if checkpoint.directory.is_dir():
+            require_unchanged(checkpoint, cache=cache)
+            return Lease(checkpoint.directory)
+        directory = materialise(origin, allow_pickle, cache)[0]
+        if digest(directory, cache) != checkpoint.digest:  # a branch of a hub that has moved on, another file under the same path
+            raise CheckpointError(f"{origin.location}: is not on this node what was described; {ANEW}.")
+        return Lease(directory)
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint {checkpoint.checkpoint_id!r}: {error}") from None
+
+
+def require_unchanged(checkpoint: Checkpoint, *, cache: Path | None = None) -> None:
+    """Raises `CheckpointError` where the directory of a described checkpoint is no longer what was described.
+
+    A trainer may write to it while a sweep is on its way there, and new weights must not be recorded under the digest of the old ones.
+    Only files of other sizes or times than at first are hashed again, as after a copy to another node.
+    """
+    if not checkpoint.stamp:
+        return
+    try:
+        changed = stamp(checkpoint.directory) != checkpoint.stamp and digest(checkpoint.directory, cache) != checkpoint.digest
+    except OSError as error:
+        raise CheckpointError(f"{checkpoint.directory}: is no longer whole ({error}); {ANEW}.") from None
+    if changed:
+        raise CheckpointError(f"{checkpoint.directory}: has changed since it was described; {ANEW}.")
 
 
 def apart_on_this_node(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -64,10 +64,12 @@ class Checkpoint:
     """Of an adapter that an engine of its base could apply without merging, its rank."""
     merged_because: str | None = None
     """Why an adapter has to be merged, whatever the engine."""
+    stamp: str = field(default="", compare=False)
+    """Of a directory that is somebody's own and may be written to: `digest.stamp`, from before its files were hashed."""
 
     def to_json(self) -> dict[str, str | int | bool | None]:
-        """For the run's provenance: all fields as JSON values (but `origin`, which `source` names; of the base its digest), and what the
-        digest vouches for."""
+        """For the run's provenance: all fields as JSON values (but `stamp`, and `origin`, which `source` names; of the base its digest),
+        and what the digest vouches for."""
         return {
             "checkpoint_id": self.checkpoint_id,
             "digest": self.digest,

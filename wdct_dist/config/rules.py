@@ -63,8 +63,17 @@ OWN_FIELDS = frozenset({"model", "messages", "prompt", "n", "stream", "logprobs"
 PROJECT = re.compile(r"([\w.-]+/)?[\w.-]+")
 """A project of Weights & Biases."""
 
+KEYS = re.compile(r"(?<=://)[^/\s]*:[^/\s]*@")
+"""What a URI says of a user and a password, or an id and its key."""
+
 RULES: tuple[Rule, ...] = (
     ("run_dir", lambda value: bool(value.strip()), "a path or a URI"),
+    (
+        "run_dir",
+        lambda value: not KEYS.search(value),
+        "a URI without keys, which would be written to the run and its report; give them in the environment (AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY, or a profile)",
+    ),
     ("data.path", lambda value: bool(value.strip()), "a file, `bundled` or `wdct`"),
     ("data.limit", at_least(1), "a whole number from 1 on, or null"),
     ("data.domains", lambda value: value is None or len(value) > 0, "at least one domain, or null for all"),
@@ -244,7 +253,9 @@ def broken(settings: Any, rules: Iterable[Rule], where: str = "") -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return repr([getattr(one, "value", one) for one in value]) if isinstance(value, list) else repr(getattr(value, "value", value))
+    """For a message, which ends up in a job's log: without keys."""
+    plain = [getattr(one, "value", one) for one in value] if isinstance(value, list) else getattr(value, "value", value)
+    return KEYS.sub("…@", repr(plain))
 
 
 def value_of(config: Any, key: str) -> Any:

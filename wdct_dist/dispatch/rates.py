@@ -88,7 +88,9 @@ def tokens_by_variant(config: Config, index: PromptIndex) -> dict[str, float]:
 
 
 def _key(checkpoint: Checkpoint, config: Config) -> str:
-    return f"{checkpoint.signature}|{config.engine.kind.value}|{config.engine.dtype.value}|{','.join(sorted(config.variants))}"
+    # what a prompt takes, beside its model: a rate of short replies would have an engine that gives long ones end as one that hangs
+    lengths = f"{config.prompt.reply_tokens}|{config.sampling.max_new_tokens}|{config.dispatch.tensor_parallel_size}"
+    return f"{checkpoint.signature}|{config.engine.kind.value}|{config.engine.dtype.value}|{','.join(sorted(config.variants))}|{lengths}"
 
 
 def _file() -> Path:

@@ -25,9 +25,9 @@ class HeadLost(Exception):
 
 def knock(address: str) -> None:
     """Raises `OSError` where nothing listens at host:port; Ray itself would try for minutes. Other addresses are not looked at."""
-    host, colon, port = address.rpartition(":")
+    host, colon, port = address.rpartition(":")  # an IPv6 address stands in brackets
     if colon and "//" not in address and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
 
 
 class HeadWatch:

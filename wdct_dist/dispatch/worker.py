@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from wdct_dist.checkpoints.node_cache import Lease
-from wdct_dist.checkpoints.node_copy import apart_on_this_node, on_this_node
+from wdct_dist.checkpoints.node_copy import apart_on_this_node, on_this_node, require_unchanged
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import Config, EngineKind
 from wdct_dist.dispatch.plan import Unit
@@ -20,7 +20,7 @@ from wdct_dist.engine.build import build_engine
 from wdct_dist.engine.endpoint_limits import spent_before
 from wdct_dist.engine.protocol import Engine, EngineFacts, Response, Shares, Sharing, Stoppable, Stopped, Swap
 from wdct_dist.engine.swap import can_swap
-from wdct_dist.errors import SwapRefused
+from wdct_dist.errors import CheckpointError, SwapRefused
 from wdct_dist.tables.prompts_file import PromptReader
 from wdct_dist.tables.rows import answers_table
 from wdct_dist.tables.shards import Shard, encode
@@ -83,6 +83,12 @@ class Worker:
             self._take(spec)
         checkpoint = self._at_hand(self._spec) if self._spec.sharing is None else self._base_at_hand(self._spec)
         self._engine = build_engine(checkpoint, self._spec.config, self._spent(), self._spec.sharing)
+        try:
+            require_unchanged(checkpoint)  # it may have been written to while it was loaded
+        except CheckpointError:
+            self._engine.close()
+            self._engine = None
+            raise
         return self._engine.facts
 
     def swap(self, spec: WorkerSpec) -> Swap:
@@ -99,7 +105,9 @@ class Worker:
         verdict = can_swap(self._spec.checkpoint, spec.checkpoint)
         if not verdict.possible:
             raise SwapRefused(verdict.reason)
-        swap = self._engine.swap(self._at_hand(spec))
+        checkpoint = self._at_hand(spec)
+        swap = self._engine.swap(checkpoint)
+        require_unchanged(checkpoint)
         self._take(spec)
         return swap
 

@@ -16,6 +16,7 @@ from wdct_dist.metrics.parsed import ReplyTally
 from wdct_dist.metrics.summary import summary_csv
 from wdct_dist.tables import items_file, prompts_file, schema
 from wdct_dist.tables.arrow_file import read_table, scan
+from wdct_dist.tables.manifest import once
 from wdct_dist.tables.run_dir import SUMMARY
 from wdct_dist.tables.shards import DIGEST_LENGTH, parse_name
 from wdct_dist.tables.storage import Store
@@ -53,7 +54,7 @@ def write_scores(store: Store, digests: Mapping[str, str], settings: MetricsConf
 def answers_of(store: Store, digests: Mapping[str, str]) -> ShardFiles:
     """The shards of the checkpoints as they are now: answers of other weights under the same name are left aside."""
     by_digest: dict[str, list[str]] = {}
-    for name in store.names("answers"):
+    for name in once(store.names("answers")):
         if (key := parse_name(name)) is not None:
             by_digest.setdefault(key.checkpoint_digest, []).append(store.path(name) if store.local is not None else name)
     shards = {checkpoint_id: names for checkpoint_id, digest in digests.items() if (names := by_digest.get(digest[:DIGEST_LENGTH]))}

@@ -13,6 +13,7 @@ from wdct_dist.report.standing import Standing, standings
 from wdct_dist.report.training_status import has_driver, is_experiment, read_training_standings, training_lines
 from wdct_dist.tables.arrow_file import read_table
 from wdct_dist.tables.events import CLOSED, read_events
+from wdct_dist.tables.manifest import once
 from wdct_dist.tables.run_dir import LOCK, read_config, read_provenance
 from wdct_dist.tables.shards import DIGEST_LENGTH, parse_name
 from wdct_dist.tables.storage import Store
@@ -28,7 +29,7 @@ def status_text(store: Store) -> str:
     stages = read_training_standings(store, record, events)
     lines = [f"{store.uri}: {_state(store, record, wanted, done, events, stages)}"]
     live = _is_locked(store) or _is_heard_of(store, events)
-    standing = standings(record, config.trials, store.names("answers"), events)
+    standing = standings(record, config.trials, once(store.names("answers")), events)
     for checkpoint in record.get("checkpoints", []):
         rows = done[checkpoint["digest"][:DIGEST_LENGTH]]
         share = 100 * rows / wanted if wanted else 0.0
@@ -77,7 +78,7 @@ FAULTS = {"engine lost", "start failed", "checkpoint failed", "shard damaged", "
 def rows_done(store: Store) -> Counter[str]:
     """Rows on disk by the digest in the shards' names. Names are taken at their word: `wdct evaluate` verifies the contents."""
     done: Counter[str] = Counter()
-    for name in store.names("answers"):
+    for name in once(store.names("answers")):
         if (key := parse_name(name)) is not None:
             done[key.checkpoint_digest] += key.stop - key.start
     return done

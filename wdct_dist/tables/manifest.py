@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
-from wdct_dist.tables.shards import Shard, ShardDamaged, ShardKey, parse_name, verify
+from wdct_dist.tables.shards import Shard, ShardDamaged, ShardKey, facts_of, parse_name, verify
 from wdct_dist.tables.storage import Store
 
 NAME = "manifest.json"
@@ -44,20 +44,22 @@ def read_manifest(store: Store) -> dict[str, Shard]:
         return {}
 
 
-def find_completed(store: Store, *, threads: int = 8) -> Completed:
+def find_completed(store: Store, prompts_digest: str | None = None, *, threads: int = 8) -> Completed:
     """Reads and verifies every shard. What is damaged, or not what the manifest says, is deleted and reported.
+
+    So is what states that it answers prompts of another digest than `prompts_digest`: a shard names its prompts by their places alone.
 
     Of shards that overlap (a unit that was split while a lost engine still finished it), the longer one is kept, so that no row
     is there twice.
     """
     listed = read_manifest(store)
     names = [name for name in store.names("answers") if parse_name(name) is not None]
-    completed = Completed()
+    completed, there = Completed(), set(names)
     for name in listed:
-        if name not in names:
+        if name not in there:
             completed.damaged[name] = "listed in the manifest, but not there"
     with ThreadPoolExecutor(threads) as pool:
-        for name, result in zip(names, pool.map(lambda name: _examine(store, name, listed.get(name)), names), strict=True):
+        for name, result in zip(names, pool.map(lambda name: _examine(store, name, listed.get(name), prompts_digest), names), strict=True):
             if isinstance(result, Shard):
                 completed.shards[name] = result
             else:
@@ -84,21 +86,41 @@ def overlapped(shards: Iterable[Shard]) -> list[str]:
     return names
 
 
+def once(names: Iterable[str]) -> list[str]:
+    """Of the names of shards (others are left aside) those that have each row once, in their order.
+
+    An engine that was given up may still have written its unit, of which others then did the parts; the next session deletes one of the
+    two, and until then they stand beside each other.
+    """
+    shards = [Shard(name, key.stop - key.start, "") for name in names if (key := parse_name(name)) is not None]
+    doubled = set(overlapped(shards))
+    return [shard.name for shard in shards if shard.name not in doubled]
+
+
 def _place(shard: Shard) -> tuple[str, int, int]:
     return (shard.key.checkpoint_digest, shard.key.trial, shard.key.start)
 
 
-def _examine(store: Store, name: str, listed: Shard | None) -> Shard | str:
+def _examine(store: Store, name: str, listed: Shard | None, prompts_digest: str | None) -> Shard | str:
     try:
         data = store.read(name, keep=True)  # what is whole is scored later
-        if listed is None:
-            return verify(name, data)
-        if listed.sha256 != hashlib.sha256(data).hexdigest():
-            return "its hash is not the one in the manifest"
-        if listed.rows != listed.key.stop - listed.key.start:
-            return f"the manifest says {listed.rows} rows, its name {listed.key.stop - listed.key.start}"
-        return listed
+        found = verify(name, data) if listed is None else _as_listed(data, listed)
+        if (
+            isinstance(found, Shard)
+            and prompts_digest is not None
+            and facts_of(data).get("prompts_digest", prompts_digest) != prompts_digest
+        ):
+            return "it answers other prompts than the run has now"
+        return found
     except ShardDamaged as error:
         return str(error)
     except FileNotFoundError:
         return "gone while it was read"
+
+
+def _as_listed(data: bytes, listed: Shard) -> Shard | str:
+    if listed.sha256 != hashlib.sha256(data).hexdigest():
+        return "its hash is not the one in the manifest"
+    if listed.rows != listed.key.stop - listed.key.start:
+        return f"the manifest says {listed.rows} rows, its name {listed.key.stop - listed.key.start}"
+    return listed

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -102,6 +103,13 @@ def verify(name: str, data: bytes) -> Shard:
     if trials != {key.trial} or {digest[:DIGEST_LENGTH] for digest in digests} != {key.checkpoint_digest}:
         raise ShardDamaged("its rows are of another unit than its name says")
     return Shard(name, table.num_rows, hashlib.sha256(data).hexdigest())
+
+
+def facts_of(data: bytes) -> dict[str, Any]:
+    """The facts that travel with a whole shard; see `encode`."""
+    metadata = pa.ipc.open_file(pa.BufferReader(data)).schema.metadata or {}
+    facts: dict[str, Any] = json.loads(metadata.get(b"wdct.facts", b"{}"))
+    return facts
 
 
 def content_hash(table: pa.Table) -> str:

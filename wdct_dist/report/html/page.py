@@ -38,6 +38,7 @@ from wdct_dist.report.throughput import throughput_table
 from wdct_dist.report.timeline import sessions, sessions_table
 from wdct_dist.report.warnings import warnings
 from wdct_dist.tables.events import read_events
+from wdct_dist.tables.manifest import once
 from wdct_dist.tables.storage import Store
 
 MOST_DIFFERENCES = 300
@@ -163,7 +164,7 @@ def _run(store: Store, config: Config, provenance: Mapping[str, Any]) -> dict[st
     """How the figures came about."""
     events = read_events(store)
     worked = sessions(events)
-    standing = standings(provenance, config.trials, store.names("answers"), events)
+    standing = standings(provenance, config.trials, once(store.names("answers")), events)
     return {
         "timeline": charts.timeline(worked[-1]) if worked else None,
         "worked": worked,
