@@ -104,9 +104,10 @@ def _is_locked(store: Store) -> bool:
     """Whether a driver on this machine holds the run; unknown, hence False, on an object store."""
     if store.local is None or not (store.local / LOCK).exists():
         return False
-    handle = os.open(store.local / LOCK, os.O_RDWR)
+    # shared, for which reading is enough: whoever looks may have no right to write
+    handle = os.open(store.local / LOCK, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:
