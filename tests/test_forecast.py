@@ -108,9 +108,10 @@ def test_nothing_is_started_where_all_is_done(configure: Configure) -> None:
     assert "checkpoint demo: scripted, nothing left to do" in forecast_text(plan)
 
 
-def test_a_run_of_other_prompts_has_done_nothing_of_the_plan(configure: Configure) -> None:
+def test_a_run_that_evaluate_would_refuse_to_go_on_with_is_refused_already(configure: Configure) -> None:
     assert evaluate(configure()).exit_code == 0
-    assert forecast(configure("data.limit=11")).num_done == 0
+    with pytest.raises(RunDirError, match="holds a run of another configuration"):
+        forecast(configure("data.limit=11"))
 
 
 def test_a_run_directory_that_nobody_reads_is_named_before_the_evening(configure: Configure) -> None:

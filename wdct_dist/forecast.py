@@ -23,9 +23,8 @@ from wdct_dist.pipeline import different, find_checkpoints
 from wdct_dist.prompts.build import SkipTally, build_prompts
 from wdct_dist.prompts.types import Prompt
 from wdct_dist.tables.prompts_file import PromptIndex, PromptTally
-from wdct_dist.tables.run_dir import read_provenance
+from wdct_dist.tables.run_dir import read_provenance, usable_run
 from wdct_dist.tables.shards import parse_name
-from wdct_dist.tables.storage import Store
 
 SAMPLE = 200
 """Prompts whose tokens are counted; they stand for the rest."""
@@ -76,7 +75,7 @@ def forecast(config: Config) -> Forecast:
     """Counts what `evaluate` would do with the same configuration: the plan, and what of it the run directory has already."""
     found, broken = find_checkpoints(config)
     unique = different(found)
-    store = Store(config.run_dir)
+    store = usable_run(config)
     items = select_items(config.data)
     tally = PromptTally()
     skipped = SkipTally()

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from wdct_dist.config.schema import Config, TrackingConfig
-from wdct_dist.errors import BadInput, RunDirError
+from wdct_dist.errors import BadInput, RunDirError, StorageError
 from wdct_dist.report import html
 from wdct_dist.report.formats import FORMATS, TEXT
 from wdct_dist.tables import items_file, manifest
@@ -75,12 +75,26 @@ def report_run(store: Store, *, page: bool = False, form: str = TEXT) -> None:
     from wdct_dist.report.terminal import print_report
 
     found = findings(store)
-    if form == TEXT:
-        print_report(found)
-    else:
-        _write_out(FORMATS[form](contents(found)))
-    if page:
-        write_html(store, found)
+    try:
+        if form == TEXT:
+            print_report(found)
+        else:
+            _write_for_programs(FORMATS[form](contents(found)))
+    finally:
+        # also where nobody reads what is printed
+        if page:
+            write_html(store, found)
+
+
+def _write_for_programs(text: str) -> None:
+    """Prints in UTF-8 whatever the terminal speaks; in a notebook, whose output takes text alone, as it is."""
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None:
+        sys.stdout.write(text)
+        return
+    sys.stdout.flush()
+    buffer.write(text.encode("utf-8", "replace"))
+    buffer.flush()
 
 
 def report_across(stores: Sequence[Store], *, form: str = TEXT) -> None:
@@ -100,14 +114,7 @@ def report_across(stores: Sequence[Store], *, form: str = TEXT) -> None:
     if form == TEXT:
         print_contents(across(beside, found, TERMINAL))
     else:
-        _write_out(FORMATS[form](across(beside, found, WHOLE)))
-
-
-def _write_out(text: str) -> None:
-    """To the standard output in UTF-8, whatever the terminal speaks: who reads it is a program."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode("utf-8", "replace"))
-    sys.stdout.buffer.flush()
+        _write_for_programs(FORMATS[form](across(beside, found, WHOLE)))
 
 
 def run_names(uris: Sequence[str]) -> list[str]:
@@ -154,7 +161,14 @@ def findings(store: Store) -> Findings:
     config, record = read_config(store), read_provenance(store)
     # the manifest is written after the shards, so what is younger than it has seen them (but for a killed driver's last seconds)
     is_scored = store.exists(SUMMARY) and store.changed_ns(SUMMARY) >= store.changed_ns(manifest.NAME)
-    summary = pl.DataFrame(read_table(store, SUMMARY)) if is_scored else score_run(store, config)
+    try:
+        summary = pl.DataFrame(read_table(store, SUMMARY)) if is_scored else score_run(store, config)
+    except StorageError as error:
+        # a copy whose times say nothing, in a place that may only be read, still has its tables
+        if is_scored or not store.exists(SUMMARY):
+            raise
+        print(f"{error} Its tables are shown as they are; they may be older than its answers.", file=sys.stderr)
+        summary = pl.DataFrame(read_table(store, SUMMARY))
     comparisons = (DIFFERENCES, EFFECTS, CHANGE)
     differences, effects, change = (pl.DataFrame(read_table(store, name)) if store.exists(name) else None for name in comparisons)
     said = dict.fromkeys(note for event in read_events(store) if (note := _note_of(event)) is not None)
@@ -182,17 +196,21 @@ def export_run(store: Store, folder: Path, form: str) -> list[Path]:
 
     Of a run that is not finished what there is, and says so.
 
-    Raises `StorageError` where the run has no scores, `RunDirError` where `folder` cannot be written.
+    Raises `RunDirError` where the run has no answers or `folder` cannot be written.
     """
     from wdct_dist.export.cases import cases_of, ways_of
     from wdct_dist.export.inspect_log import write_inspect
     from wdct_dist.export.lm_eval_log import write_lm_eval
+    from wdct_dist.metrics.run_scores import check_asked
     from wdct_dist.report.status import unfinished_text
 
     write = {"inspect": write_inspect, "lm-eval": write_lm_eval}[form]
-    record = read_provenance(store)
+    # derived first where they are not there or older than the answers, as for a report
+    found = findings(store)
+    check_asked(store)
+    record = found.provenance
     digests = {one["checkpoint_id"]: one["digest"] for one in record.get("checkpoints", [])}
-    unfinished = unfinished_text(store, read_config(store), record)
+    unfinished = unfinished_text(store, found.config, record)
     if unfinished is not None:
         print(unfinished, file=sys.stderr)
     ways = ways_of(store, finished=unfinished is None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,3 +62,38 @@ def test_a_run_whose_configuration_was_damaged(content: str, words: str, shell: 
 def test_a_refused_configuration_can_be_corrected_in_the_same_run_directory(shell: Shell) -> None:
     assert shell.evaluate("prompt.labels=[A,B]").code == 2
     assert shell.evaluate().code == 0
+
+
+def test_a_run_that_lacks_what_was_asked_says_so_until_it_is_mended(shell: Shell) -> None:
+    assert shell.evaluate("data.limit=2").code == 0
+    (shell.run_dir / "items.arrow").unlink()
+    for command in (("score",), ("export", "out", "--format", "lm-eval")):
+        ended = shell.wdct(command[0], str(shell.run_dir), *command[1:])
+        assert (ended.code, ended.err.count("lacks items.arrow; give the `wdct evaluate` command again")) == (2, 1)
+    assert shell.evaluate("data.limit=2").code == 0
+    assert shell.wdct("score", str(shell.run_dir)).code == 0
+
+
+def test_tables_that_were_removed_are_derived_again(shell: Shell) -> None:
+    assert shell.evaluate("data.limit=2").code == 0
+    before = shell.wdct("report", str(shell.run_dir)).out
+    for command in (("report",), ("export", "out", "--format", "lm-eval")):
+        shutil.rmtree(shell.run_dir / "scores")
+        assert shell.wdct(command[0], str(shell.run_dir), *command[1:]).code == 0
+    assert shell.wdct("report", str(shell.run_dir)).out == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system")
+def test_a_copy_that_may_only_be_read_has_its_state_and_report(shell: Shell) -> None:
+    assert shell.evaluate("data.limit=2").code == 0
+    before = shell.wdct("report", str(shell.run_dir)).out
+    os.utime(shell.run_dir / "manifest.json")  # as a copy may be: the tables seem to be older than the answers
+    mounted = ["mount", "--bind", "-o", "ro", str(shell.run_dir), str(shell.run_dir)]
+    if subprocess.run(mounted, check=False, capture_output=True).returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    try:
+        state, report = (shell.wdct(command, str(shell.run_dir)) for command in ("status", "report"))
+    finally:
+        subprocess.run(["umount", str(shell.run_dir)], check=True)
+    assert (state.code, report.code, report.out) == (0, 0, before)
+    assert "shown as they are" in report.err

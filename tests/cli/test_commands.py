@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import re
 import signal
@@ -12,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from wdct_dist.reporting import report_run
+from wdct_dist.tables.run_dir import existing_run
 
 if TYPE_CHECKING:
     from conftest import Shell
@@ -107,6 +112,46 @@ def test_a_run_is_read_from_a_terminal_that_cannot_say_everything(shell: Shell) 
     said, errors = ended.communicate(timeout=60)
     assert ended.returncode == 0, errors.decode()
     assert b"demo ? other" in said
+
+
+def test_an_evaluation_whose_reader_goes_away_is_as_complete_as_any(shell: Shell) -> None:
+    ended = process("evaluate", "c.yaml", "data.limit=2", "report.html=true", folder=shell.folder)
+    assert ended.stdout is not None
+    ended.stdout.close()
+    assert ended.stderr is not None
+    assert ended.stderr.read().decode().endswith("8 of 8 prompts done\n")
+    ended.stderr.close()
+    assert ended.wait(60) == 0
+    assert (shell.run_dir / "report.html").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_an_output_that_takes_nothing_is_named(shell: Shell) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run([sys.executable, "-m", "wdct_dist", "check", "bundled"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == b"wdct: the output could not be written: No space left on device. The files of a run are safe.\n"
+
+
+def test_a_message_that_the_terminal_cannot_say_is_still_printed(shell: Shell) -> None:
+    shell.write("i.jsonl", '{"item_id": "模型", "domain": "Opinion"}\n')
+    ended = process("check", "i.jsonl", folder=shell.folder, PYTHONIOENCODING="ascii")
+    said, errors = ended.communicate(timeout=60)
+    assert (ended.returncode, errors) == (2, b"")
+    assert b"lacks word, deed" in said
+
+
+def test_a_setting_with_dashes_is_told_how_it_is_written(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        shell.evaluate("--data.limit=3")
+    assert "--data.limit=3 (a setting is written without dashes" in capsys.readouterr().err
+
+
+def test_figures_are_printed_where_output_takes_text_alone_as_in_a_notebook(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shell.evaluate("data.limit=2").code == 0
+    monkeypatch.setattr(sys, "stdout", said := io.StringIO())
+    report_run(existing_run(str(shell.run_dir)), form="json")
+    assert json.loads(said.getvalue())["tables"]
 
 
 def test_a_reader_that_goes_away_is_no_fault(shell: Shell) -> None:

@@ -165,7 +165,7 @@ def test_malformed_csv_is_a_fault_of_its_record(write_csv, damage, positions) ->
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "lacks the columns Type, id, speak, act; it has: none. It must have Type, id, speak, act and"),
+        (b"", "is empty; its first line must name the columns Type, id, speak, act and"),
         (b"Type,id,speak\nx,y,z\n", "lacks the column act; it has: Type, id, speak."),
         (b"Type;id;speak;act;correct_answer\n", "separated by commas, in UTF-8"),
         ("Type,id,speak,act\n".encode("utf-16"), "lacks the columns Type, id, speak, act; it has: \\udcff\\udcfeT\\x00y"),

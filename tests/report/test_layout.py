@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from wdct_dist.report.layout import Table, as_rich
+from wdct_dist.report.layout import Table, as_rich, least_width
 
 
-def shown(table: Table) -> list[str]:
-    """The lines that a terminal of 80 columns shows."""
-    console = Console(width=80, color_system=None, legacy_windows=False)
+def shown(table: Table, width: int = 80) -> list[str]:
+    """The lines that a terminal of `width` columns shows."""
+    console = Console(width=width, color_system=None, legacy_windows=False)
     with console.capture() as capture:
         console.print(as_rich(table))
     return [line.rstrip() for line in capture.get().splitlines() if line.strip()]
@@ -50,3 +50,18 @@ def test_names_headings_and_notes_are_text_and_no_markup() -> None:
     text = "\n".join(lines)
     for word in ("[red]", "[bold]", "[link]x[/link]", "[dim]"):
         assert word in text
+
+
+def test_values_of_settings_are_folded_where_there_are_too_many_for_a_line() -> None:
+    many = ", ".join(f"run1/checkpoint-{step}" for step in range(100, 1000, 100))
+    lines = shown(Table("T", "setting", ("one", "other"), (("checkpoints", many, "demo"),)))
+    assert max(map(len, lines)) <= 80
+    assert all(part in "".join(lines) for part in many.split(", "))
+    assert any("demo" in line for line in lines)
+
+
+def test_in_its_least_width_a_table_has_every_figure_and_in_less_it_has_not() -> None:
+    table = Table("T", "checkpoint", ("CS [interval]", "label\nmass"), (("a-long-checkpoint-name", "0.710 [0.670, 0.750]", "0.642"),))
+    least = least_width(table)
+    assert any("0.710 [0.670, 0.750]  0.642" in line for line in shown(table, least))
+    assert not any("0.710 [0.670, 0.750]  0.642" in line for line in shown(table, least - 2))

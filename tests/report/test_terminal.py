@@ -42,6 +42,12 @@ def test_80_columns_are_never_exceeded_nor_a_name_or_figure_cut(summary: Any, pr
     assert "[bold]x[/bold], cot" in "".join(text.split()).replace(",cot", ", cot")
 
 
+def test_in_a_narrow_terminal_a_table_is_wider_than_it_and_text_is_not(summary: Any, printed: Any) -> None:
+    lines = printed(summary(("base", {"label_mass": 0.1})), width=40).splitlines()
+    assert any("base" in line and "0.710 [0.670, 0.750]" in line for line in lines)
+    assert max(len(line) for line in lines[lines.index("Before you trust these figures:") :]) <= 40
+
+
 def test_without_a_terminal_there_are_no_control_codes(summary: Any, printed: Any) -> None:
     assert "\x1b" not in printed(summary(("base", {"label_mass": 0.1})))
 

@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from wdct_dist.cli.output import unread_is_no_fault
 from wdct_dist.errors import EXIT_COMPLETE
 
 
@@ -49,7 +50,8 @@ def evaluate(options: Namespace) -> int:
     exit_code = EXIT_COMPLETE
     for outcome in rounds(config):
         if outcome.interrupted is None:
-            report_run(outcome.store, page=config.report.html and missing is None)
+            with unread_is_no_fault():
+                report_run(outcome.store, page=config.report.html and missing is None)
             track_as_configured(outcome.store, config.tracking)
         print(outcome.sentence(), file=sys.stderr)
         exit_code = outcome.exit_code
@@ -75,7 +77,8 @@ def align(options: Namespace) -> int:
         print(f"{lacking} The experiment goes on without it, and `wdct track` can write it later.", file=sys.stderr)
     ended = run_experiment(config)
     if ended.interrupted is None:
-        report_run(ended.evaluation.store, page=config.evaluation.report.html and missing is None)
+        with unread_is_no_fault():
+            report_run(ended.evaluation.store, page=config.evaluation.report.html and missing is None)
         track_as_configured(ended.evaluation.store, config.evaluation.tracking)
     print(ended.sentence(), file=sys.stderr)
     return ended.exit_code
@@ -116,7 +119,7 @@ def export(options: Namespace) -> int:
     from wdct_dist.tables.run_dir import existing_run
 
     written = export_run(existing_run(options.run), Path(options.folder), options.format)
-    print(f"{len(written):,} logs are in {options.folder}")
+    print(f"{len(written):,} {'log is' if len(written) == 1 else 'logs are'} in {options.folder}")
     return EXIT_COMPLETE
 
 

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 
 from wdct_dist import __version__
-from wdct_dist.cli import commands
-from wdct_dist.errors import EXIT_FAILED, EXIT_INCOMPLETE, WdctError
+from wdct_dist.cli import commands, output
+from wdct_dist.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INCOMPLETE, WdctError
 from wdct_dist.export import FORMATS as LOGS
 from wdct_dist.report.formats import FORMATS, TEXT
 from wdct_dist.tracking import TRACKERS
@@ -25,10 +24,13 @@ EXIT_CODES = "exit codes: 0 complete, 1 failed, 2 bad input, 3 incomplete (the s
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code. Only a fault of ours prints a traceback."""
-    options = _parser().parse_args(arguments)
+    output.replace_what_cannot_be_said()
+    options = _options(arguments)
     try:
         with _ending_on_sigterm():
-            return int(options.call(options))
+            code = int(options.call(options))
+            sys.stdout.flush()
+            return code
     except WdctError as error:
         print(f"wdct: {error}", file=sys.stderr)
         return error.exit_code
@@ -37,8 +39,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INCOMPLETE
     except BrokenPipeError:
         # whoever read our output has gone, as `wdct report RUN | head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        output.discard()
         return EXIT_FAILED
+    except UnicodeEncodeError as error:
+        # an argument that this locale could not read; as a path or a name it can mean nothing
+        if "surrogates" not in error.reason:
+            raise
+        came = str(error.object).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        print(f"wdct: `{came}` is not readable in this locale; set PYTHONUTF8=1, or LC_ALL to one of UTF-8.", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except OSError as error:
+        # a run's files are guarded by its store, so what cannot be written here is what was to be printed
+        if error.errno not in output.LOST or error.filename is not None:
+            raise
+        output.discard()
+        print(f"wdct: the output could not be written: {error.strerror}. The files of a run are safe.", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        setting = " (a setting is written without dashes, as in data.limit=10)" if hasattr(options, "overrides") else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{setting}")
+    return options
 
 
 @contextlib.contextmanager

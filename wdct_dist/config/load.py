@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ def read_into(schema: type[Schema], path: str | Path, overrides: Sequence[str], 
     merged = OmegaConf.merge(OmegaConf.structured(schema), *_presets([layer for _, layer in layers], section))
     for origin, layer in layers:
         if problems := unknown_keys(schema, as_mapping(layer)):
+            _refuse_other_command(schema, as_mapping(layer), origin)
             raise ConfigError("\n".join(f"{problem} ({origin})" for problem in problems))
         try:
             merged = OmegaConf.merge(merged, layer)
@@ -61,6 +63,14 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "protocol": {Protocol.paper.value: {"variants": ["paper"], "orders": "paper", "prompt": {"reply_tokens": 10}}},
 }
 """What the value of a key sets besides: defaults, under whatever the file and the overrides say; later ones over earlier ones."""
+
+
+def _refuse_other_command(schema: type, layer: Mapping[Any, Any], origin: str) -> None:
+    """One sentence instead of many where a whole configuration is of the other command."""
+    known = {entry.name for entry in dataclasses.fields(schema)}
+    for mark, command, here in (("models", "align", "checkpoints"), ("checkpoints", "evaluate", "models")):
+        if mark in layer and mark not in known and here not in layer:
+            raise ConfigError(f"{mark}: no such key here; `wdct {command}` takes it. Give the file to that, or write {here}. ({origin})")
 
 
 def _presets(layers: Sequence[DictConfig], section: str) -> list[DictConfig]:
@@ -161,7 +171,20 @@ def _explain(error: OmegaConfBaseException) -> str:
     reason = str(getattr(error, "msg", None) or error).strip().splitlines()[0]
     if "ListConfig" in reason:
         reason = "one value came; a list is needed, such as [first, second]."
+    for pattern, words in _IN_OUR_WORDS:
+        if match := re.fullmatch(pattern, reason):
+            reason = words.format(*(_KINDS.get(group, group) for group in match.groups()))
     return f"{key}: {reason}"
+
+
+_KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+_IN_OUR_WORDS = (
+    (r"Value ('.*') of type '\w+' could not be converted to (\w+)", "{} is not allowed; allowed is {}."),
+    (r"Invalid value ('.*'), expected one of \[(.*)\]", "{} is not allowed; allowed is one of {}."),
+    (r"Value ('.*') is not a valid bool \(type \w+\)", "{} is not allowed; allowed is true or false."),
+    (r"field '.*' is not Optional|Incompatible value 'None' for field of type '\w+'", "nothing came; a value is needed."),
+)
+"""Messages of OmegaConf, and what a user reads instead."""
 
 
 def _one_line(error: BaseException) -> str:

@@ -61,7 +61,8 @@ def locate(path_setting: str) -> Path:
     path = Path(path_setting).expanduser()
     allowed = f"an item file ({', '.join(SUFFIXES)}), `bundled` or `wdct`"
     if not path.exists():
-        raise DataError(f"There is no item file {shown(path_setting, None)}; data.path is {allowed}.")
+        looked = f" (looked for {shown(str(path.absolute()), None)})" if not path.is_absolute() else ""
+        raise DataError(f"There is no item file {shown(path_setting, None)}{looked}; data.path is {allowed}.")
     if not path.is_file():
         raise DataError(f"{shown(path_setting, None)} is not a file; data.path is {allowed}.")
     if path.suffix.lower() not in SUFFIXES:
@@ -201,14 +202,27 @@ def _rows(batch: Any) -> Iterator[Any]:
 def _check_columns(path: Path, columns: list[str]) -> None:
     lacking = [column for column in _REQUIRED_COLUMNS if column not in columns]
     if lacking:
-        came = shown(", ".join(columns), 200) or "none"
+        if not columns:
+            raise DataError(f"{path} is empty; its first line must name the columns {_wdct_columns()}.")
+        came = shown(", ".join(columns), 200)
         raise DataError(
-            f"{path} lacks the column{'s' * (len(lacking) > 1)} {', '.join(lacking)}; it has: {came}. "
+            f"{path} lacks the column{'s' * (len(lacking) > 1)} {', '.join(lacking)}; it has: {came}. {_otherwise_written(columns)}"
             f"It must have {_wdct_columns()}, separated by commas, in UTF-8."
         )
     repeated = sorted({column for column in columns if columns.count(column) > 1})
     if repeated:
         raise DataError(f"{path} has the column {shown(repeated[0])!r} more than once; name each column once.")
+
+
+def _otherwise_written(columns: list[str]) -> str:
+    """A sentence on what spreadsheets make of a CSV, where the names of its columns look like that."""
+    if columns[0].startswith(("\udcff\udcfe", "\udcfe\udcff")):
+        return "It is in UTF-16; save it as UTF-8. "
+    apart = next((name for name, mark in (("semicolons", ";"), ("tabs", "\t")) if len(columns) == 1 and mark in columns[0]), None)
+    if apart is not None:
+        return f"It is separated by {apart}. "
+    lower = {column.lower() for column in columns}
+    return "Capitals count. " if all(column.lower() in lower for column in _REQUIRED_COLUMNS) else ""
 
 
 def _wdct_columns() -> str:

@@ -190,6 +190,9 @@ class RecordReader:
         entry = self.mapping(value, where, side)
         if entry is None:
             return Question("", ())
+        if entry.get("options") is None:
+            came = shown(", ".join(str(key) for key in entry), None) or "nothing"
+            self.fault(side, f"{where} lacks options; it has {came}")
         options = self.sequence(entry.get("options"), f"options of {where}", side)
         return Question(
             question=self.text(entry.get("question"), f"the text of {where}", side),

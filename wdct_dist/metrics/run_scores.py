@@ -30,12 +30,14 @@ def write_scores(store: Store, digests: Mapping[str, str], settings: MetricsConf
 
     `tally` is filled with what replies say.
 
-    Raises `RunDirError` where there are no answers.
+    Raises `RunDirError` where there are no answers, or not what was asked.
     """
     bootstrap = Bootstrap(settings.bootstrap_resamples, settings.bootstrap_seed, settings.level)
+    answers = answers_of(store, digests)
+    check_asked(store)
     with store.writing(ITEMS) as stream, pa.ipc.new_file(stream, schema.SCORES_ITEMS, options=schema.IPC_OPTIONS) as writer:
         summary = score(
-            answers_of(store, digests),
+            answers,
             scan(store, prompts_file.NAME),
             scan(store, items_file.NAME),
             write_items=writer.write_table,
@@ -51,6 +53,12 @@ def write_scores(store: Store, digests: Mapping[str, str], settings: MetricsConf
     return frame
 
 
+def check_asked(store: Store) -> None:
+    """Raises `RunDirError` where the run lacks what was asked, without which its answers mean nothing."""
+    if lacking := [name for name in (items_file.NAME, prompts_file.NAME) if not store.exists(name)]:
+        raise RunDirError(f"{store.uri}: it lacks {' and '.join(lacking)}; give the `wdct evaluate` command again to mend the run.")
+
+
 def answers_of(store: Store, digests: Mapping[str, str]) -> ShardFiles:
     """The shards of the checkpoints as they are now: answers of other weights under the same name are left aside."""
     by_digest: dict[str, list[str]] = {}
@@ -59,5 +67,5 @@ def answers_of(store: Store, digests: Mapping[str, str]) -> ShardFiles:
             by_digest.setdefault(key.checkpoint_digest, []).append(store.path(name) if store.local is not None else name)
     shards = {checkpoint_id: names for checkpoint_id, digest in digests.items() if (names := by_digest.get(digest[:DIGEST_LENGTH]))}
     if not shards:
-        raise RunDirError(f"{store.uri}: it has no answers yet; `wdct evaluate` writes them.")
+        raise RunDirError(f"{store.uri}: it has no answers of its checkpoints yet; `wdct evaluate` writes them.")
     return ShardFiles(shards, None if store.local is not None else lambda name: read_table(store, name))

@@ -25,6 +25,13 @@ class Table:
     """What its reader has to know."""
 
 
+LONGEST_FIGURE = 30
+"""Characters; what is longer is words, such as a setting's value, and is folded where a table is too wide."""
+
+SHORTEST_NAME = 10
+"""Characters to which the names are folded at most."""
+
+
 def as_rich(table: Table) -> RenderableType:
     """The table for a terminal of 80 columns: figures never cut or folded, names folded where they are long.
 
@@ -43,12 +50,31 @@ def as_rich(table: Table) -> RenderableType:
         padding=(0, 1, 0, 0),
         show_edge=False,
     )
-    found.add_column(Text(table.names), overflow="fold", min_width=10, vertical="bottom")
-    for column in table.columns:
-        found.add_column(Text(column), justify="right", no_wrap=True, vertical="bottom")
+    found.add_column(Text(table.names), overflow="fold", min_width=SHORTEST_NAME, vertical="bottom")
+    for column, (least, is_words) in zip(table.columns, _needs(table), strict=True):
+        found.add_column(Text(column), justify="right", no_wrap=not is_words, overflow="fold", vertical="bottom", min_width=least)
     for name, row in zip(_said_once(table), table.rows, strict=True):
         found.add_row(Text(name), *row[1:])
     return Group(found, *(Text(note, style="dim") for note in table.notes))
+
+
+def least_width(table: Table) -> int:
+    """The columns of a terminal that `as_rich` needs to cut nothing: a blank behind each column, and one between them."""
+    needs = [SHORTEST_NAME, *(least for least, _ in _needs(table))]
+    return sum(needs) + 2 * len(needs) - 1
+
+
+def _needs(table: Table) -> list[tuple[int, bool]]:
+    """Of each column but the names its least width, and whether it holds words, which may be folded."""
+    from rich.cells import cell_len
+
+    found = []
+    for index, column in enumerate(table.columns, start=1):
+        cells = (column, *(row[index] for row in table.rows))
+        longest = max((cell_len(line) for cell in cells for line in cell.splitlines()), default=0)
+        is_words = longest > LONGEST_FIGURE
+        found.append((LONGEST_FIGURE // 2 if is_words else longest, is_words))
+    return found
 
 
 def _said_once(table: Table) -> Iterator[str]:

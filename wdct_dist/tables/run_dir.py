@@ -26,6 +26,15 @@ LOCK = ".lock"
 
 def open_run(config: Config) -> Store:
     """The store of the run that `config` names: made where it is new, checked where it is resumed."""
+    store = usable_run(config)
+    store.make_root()
+    # only now: a store that never worked is a mistake to be told at once
+    store.retry_s = config.dispatch.store_retry_s
+    return store
+
+
+def usable_run(config: Config) -> Store:
+    """The store of the run that `config` names, nothing made yet. Raises `RunDirError` where it cannot be that of this run."""
     store = Store(config.run_dir)
     if store.exists(CONFIG):
         if changed := differences(read_config(store), config):
@@ -41,9 +50,6 @@ def open_run(config: Config) -> Store:
             f"run_dir: {config.run_dir} is not empty and not a run (it has no {CONFIG}, but {foreign}); choose a new directory with "
             "run_dir=…."
         )
-    store.make_root()
-    # only now: a store that never worked is a mistake to be told at once
-    store.retry_s = config.dispatch.store_retry_s
     return store
 
 
@@ -67,7 +73,7 @@ def existing_run(uri: str) -> Store:
     """The store of a run that must be there already."""
     store = Store(uri)
     if not store.exists(CONFIG):
-        raise RunDirError(f"{uri}: not a run (it has no {CONFIG}); give a directory that `wdct evaluate` wrote.")
+        raise RunDirError(f"{uri or '(an empty name)'}: not a run (it has no {CONFIG}); give a directory that `wdct evaluate` wrote.")
     return store
 
 

@@ -121,6 +121,8 @@ class Store:
         target = self.local / name
         beside = target.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
         with self._explained("written", name):
+            # a folder that somebody removed to have its files derived again
+            target.parent.mkdir(exist_ok=True)
             try:
                 with pa.OSFile(str(beside), "wb") as stream:
                     yield stream

@@ -1,0 +1,36 @@
+"""Standard output as it is on a bad day: a reader that goes away, a full disk, an encoding that lacks letters."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import sys
+from collections.abc import Iterator
+
+LOST = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""What writing to a file that is standard output, or to a terminal that is gone, fails with."""
+
+
+def replace_what_cannot_be_said() -> None:
+    """From here on, what an output's encoding lacks is replaced, so that no name in a message stops a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def discard() -> None:
+    """Sends standard output to nowhere: its reader has gone, or it cannot be written, and Python would say so again when it ends."""
+    with contextlib.suppress(OSError, io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def unread_is_no_fault() -> Iterator[None]:
+    """For what is only shown: where its reader goes away, as in `wdct evaluate … | head`, the command goes on without one."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard()
