@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from wdct_dist.config.schema import Config, EngineKind, Reuse
 from wdct_dist.dispatch import rates
 from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
-from wdct_dist.dispatch.plan import Unit, pending_units
+from wdct_dist.dispatch.plan import Unit, fewest_units, pending_units
 from wdct_dist.dispatch.pool import Pool, open_pool
 from wdct_dist.dispatch.progress import Progress
 from wdct_dist.dispatch.scheduler import Scheduler
@@ -136,15 +136,22 @@ def evaluate(config: Config, entries: Sequence[object] | None = None, pool: Pool
     `entries` stand for `config.checkpoints` where those are found by watching. `pool`: its engines are used and live on; without one,
     engines end with the evaluation.
     """
-    find_variants(config)  # a variant that cannot be is named before anything is written
+    families = find_variants(config)  # a variant that cannot be is named before anything is written
     if config.engine.kind is EngineKind.endpoint:
         api_key(config.engine.endpoint)  # a key that is not there is named before anything is written
     with contextlib.nullcontext(pool) if pool is not None else contextlib.closing(open_pool(config)) as engines:
         named = config if entries is None else replace(config, checkpoints=list(entries))
         # a run that was begun before may have nothing left to ask
         has_begun = Store(config.run_dir).exists(manifest.NAME)
-        checkpoints, broken = find_checkpoints(named, meanwhile=None if has_begun else engines)
         items = select_items(config.data)
+        num_variants = sum(map(len, families))
+
+        def begin(num_checkpoints: int) -> None:
+            if not has_begun:
+                units = fewest_units(num_checkpoints, items.num_items, num_variants, config.trials, config.dispatch.shard_size)
+                engines.begin(units if config.augment.paraphraser is None else 1)
+
+        checkpoints, broken = find_checkpoints(named, meanwhile=begin)
         store = open_run(config)
         with locked(store), session(store) as record:
             store.sweep()
@@ -168,11 +175,11 @@ def evaluate(config: Config, entries: Sequence[object] | None = None, pool: Pool
     return outcome
 
 
-def find_checkpoints(config: Config, *, meanwhile: Pool | None = None) -> tuple[list[Checkpoint], dict[str, str]]:
+def find_checkpoints(config: Config, *, meanwhile: Callable[[int], None] | None = None) -> tuple[list[Checkpoint], dict[str, str]]:
     """The checkpoints of the configuration, and those that cannot be evaluated, by id with the reason.
 
-    Of a watched directory those that are complete now. `meanwhile` begins beside what may take long: reading all their weights.
-    Raises `CheckpointError` where there are none.
+    Of a watched directory those that are complete now. `meanwhile` is told how many there are at least, before what may take long (reading
+    all their weights) and after it. Raises `CheckpointError` where there are none.
     """
     entries = expand(config.checkpoints, Path.cwd())
     if config.engine.kind is EngineKind.scripted:
@@ -181,7 +188,7 @@ def find_checkpoints(config: Config, *, meanwhile: Pool | None = None) -> tuple[
         return endpoint_checkpoints(entries, config.engine.endpoint.base_url or ""), {}
     sources = parse_sources(entries, Path.cwd())
     if meanwhile is not None:
-        meanwhile.begin()
+        meanwhile(1)
     found: list[Checkpoint] = []
     broken: dict[str, str] = {}
     described = describe_all(sources, allow_pickle=config.engine.allow_pickle, trust_remote_code=config.engine.trust_remote_code)
@@ -194,6 +201,8 @@ def find_checkpoints(config: Config, *, meanwhile: Pool | None = None) -> tuple[
         raise CheckpointError("\n".join(f"checkpoint {name}: {reason}" for name, reason in broken.items()))
     for name, reason in broken.items():
         print(f"checkpoint {name} is left out: {reason}", file=sys.stderr)
+    if meanwhile is not None:
+        meanwhile(len({one.digest for one in found}))
     return found, broken
 
 

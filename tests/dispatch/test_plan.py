@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wdct_dist.checkpoints.sources import scripted_checkpoint
-from wdct_dist.dispatch.plan import Unit, pending_units, subtract
-from wdct_dist.tables.prompts_file import PromptIndex, VariantRange
+from wdct_dist.config.schema import Config, Orders
+from wdct_dist.dispatch.plan import Unit, fewest_units, pending_units, subtract
+from wdct_dist.items.selection import select_items
+from wdct_dist.prompts.build import build_prompts
+from wdct_dist.tables.prompts_file import PromptIndex, VariantRange, index_of
 from wdct_dist.tables.shards import DIGEST_LENGTH, ShardKey
 
 INDEX = PromptIndex(250, (VariantRange("direct", 0, 150), VariantRange("cot", 150, 250)), "d")
@@ -27,6 +32,15 @@ def test_everything_is_pending_at_first_and_no_shard_crosses_variants() -> None:
 
 def test_trials_and_checkpoints_are_units_of_their_own() -> None:
     assert len(pending_units([A, B], INDEX, 3, 100, [])) == 2 * 3 * 3
+
+
+@pytest.mark.parametrize("orders", ["as_given", "rotations"])
+def test_what_a_plan_has_at_least_is_known_before_there_are_prompts(orders: str, tmp_path: Path) -> None:
+    config = Config(run_dir=str(tmp_path), variants=["direct", "joint"], orders=Orders(orders))
+    items = select_items(config.data)
+    units = pending_units([A, B], index_of(build_prompts(items, config)), 3, 64, [])
+    fewest = fewest_units(2, items.num_items, 2, 3, 64)
+    assert len(units) == fewest if orders == "as_given" else len(units) > fewest > len(units) / 4
 
 
 def test_what_is_completed_is_not_pending_again() -> None:

@@ -19,7 +19,7 @@ class LocalPool:
     def __init__(self) -> None:
         self._worker: Worker | None = None
 
-    def begin(self) -> None:
+    def begin(self, num_units: int = 0) -> None:
         """There is nothing to begin."""
 
     def run(self, scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -63,6 +64,11 @@ def pending_units(
             subtract((variant.start, variant.stop), done.get((checkpoint.digest[:DIGEST_LENGTH], trial), [])), shard_size
         )
     ]
+
+
+def fewest_units(num_checkpoints: int, num_items: int, num_variants: int, trials: int, shard_size: int) -> int:
+    """What a plan has at least, before there are prompts: every variant asks both sides of an item (where it asks the item at all)."""
+    return num_checkpoints * trials * num_variants * math.ceil(2 * num_items / shard_size)
 
 
 def subtract(span: Span, covered: Sequence[Span]) -> Iterator[Span]:

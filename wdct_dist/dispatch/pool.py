@@ -15,8 +15,11 @@ from wdct_dist.dispatch.worker import WorkerSpec
 class Pool(Protocol):
     """Starts engines as they are needed and keeps them until `close`, so that what is wanted next is swapped in."""
 
-    def begin(self) -> None:
-        """Has what takes long begin beside what else there is to do, where the pool knows such; returns at once."""
+    def begin(self, num_units: int = 0) -> None:
+        """Has what takes long begin beside what else there is to do, where the pool knows such; returns at once.
+
+        `num_units`: there will be at least so many to do, so that engines for them will not be in vain.
+        """
 
     def run(self, scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
         """Does the scheduler's units. `specs` by checkpoint id. Raises what is a fault of ours or of the store.

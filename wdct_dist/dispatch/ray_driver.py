@@ -16,11 +16,12 @@ from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
 from wdct_dist.dispatch.plan import Unit
 from wdct_dist.dispatch.pool_size import PoolSize
+from wdct_dist.dispatch.ray_actors import Actor, kill, make_actor
 from wdct_dist.dispatch.ray_cluster import refuse_needless_token
 from wdct_dist.dispatch.ray_head import HeadLost, HeadWatch
 from wdct_dist.dispatch.scheduler import Load, Record, Scheduler
 from wdct_dist.dispatch.sharing import merge_instead, sharers
-from wdct_dist.dispatch.worker import UnitReport, Worker, WorkerSpec
+from wdct_dist.dispatch.worker import UnitReport, WorkerSpec
 from wdct_dist.engine.protocol import EngineFacts, Sharing, Swap
 from wdct_dist.errors import EngineError
 
@@ -44,6 +45,8 @@ class Hosted:
     actor: Any
     spec: WorkerSpec
     asked_at: float
+    placed: Any
+    """The call that is answered when the cluster has placed the actor."""
     starting: Any | None = None
     """The call that waits for the actor to be placed, then the one that loads the checkpoint; nothing else is asked until it is over."""
     is_placed: bool = False
@@ -76,21 +79,22 @@ class RayDriver:
         journal: Journal,
         interrupts: Interrupts,
         engines: dict[int, Hosted],
+        ahead: list[Actor],
         head: HeadWatch,
     ) -> None:
-        """`engines`: by place, those that live on from before; afterwards those that may live on."""
+        """`engines`: by place, those that live on from before; afterwards those that may live on. `ahead`: actors without a checkpoint."""
         self._scheduler = scheduler
         self._size = size
         self._specs = specs
         self._journal = journal
         self._interrupts = interrupts
         self._engines = engines
+        self._ahead = ahead
         self._head = head
         self._calls: dict[Any, int] = {}
         """Calls without an answer, with the place that was asked."""
         self._answered: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._looked_at = self._went_on_at = time.monotonic()
-        self._hosts = ray.remote(Worker)
         self._stopping = False
         self._has_started = bool(engines)
         """Whether an actor has ever run here."""
@@ -120,8 +124,11 @@ class RayDriver:
             for place in range(self._scheduler.num_places):
                 self._scheduler.withdraw(place)
             self._engines.clear()
+            self._ahead.clear()
             raise
         finally:
+            while self._ahead:
+                kill(self._ahead.pop().handle)
             end_engines(self._engines, but_idle=kept)
 
     def _stop(self, reason: str) -> None:
@@ -161,7 +168,7 @@ class RayDriver:
         engine, spec = self._engines.get(place), self._specs[checkpoint_id]
         is_other = engine is not None and engine.spec.sharing != spec.sharing
         if engine is None or (engine.is_live and (is_other or spec.config.dispatch.reuse is Reuse.restart)):
-            engine = self._host(place, checkpoint_id)
+            engine = self._host(place, checkpoint_id, ahead=True)
         if not engine.is_live:
             self._start(place, engine, checkpoint_id)
             return
@@ -175,21 +182,16 @@ class RayDriver:
         if engine.is_placed:
             engine.starting = engine.actor.start.remote(engine.spec)
         else:
-            engine.starting = engine.actor.__ray_ready__.remote()
+            engine.starting = engine.placed
         self._await(engine.starting, place)
         self._journal.say("engine starting", engine=place, checkpoint=checkpoint_id)
 
-    def _host(self, place: int, checkpoint_id: str) -> Hosted:
-        """A new actor in the place, instead of the one that is there."""
+    def _host(self, place: int, checkpoint_id: str, *, ahead: bool = False) -> Hosted:
+        """A new actor in the place, instead of the one that is there; with `ahead` one that was made before, which can only be started."""
         self._discard(place)
-        actor = self._hosts.options(
-            num_cpus=self._size.cpus,
-            num_gpus=self._size.gpus,
-            max_restarts=0,
-            # a thread for each unit in flight, one for records and closing
-            max_concurrency=self._specs[checkpoint_id].config.dispatch.units_in_flight + 1,
-        ).remote(self._specs[checkpoint_id])
-        engine = Hosted(actor, self._specs[checkpoint_id], time.monotonic())
+        spec = self._specs[checkpoint_id]
+        actor = self._ahead.pop(0) if ahead and self._ahead else make_actor(self._size, spec.config, spec)
+        engine = Hosted(actor.handle, spec, time.monotonic(), actor.placed)
         self._engines[place] = engine
         return engine
 
@@ -356,7 +358,7 @@ class RayDriver:
         if engine is not None:
             for call in (engine.starting, *engine.running):
                 self._calls.pop(call, None)
-            kill(engine)
+            kill(engine.actor)
 
 
 def end_engines(engines: dict[int, Hosted], *, but_idle: bool = False) -> None:
@@ -367,9 +369,4 @@ def end_engines(engines: dict[int, Hosted], *, but_idle: bool = False) -> None:
         with contextlib.suppress(Exception):
             ray.wait(closing, num_returns=len(closing), timeout=CLOSE_S)
     for place in ending:
-        kill(engines.pop(place))
-
-
-def kill(engine: Hosted) -> None:
-    with contextlib.suppress(Exception):
-        ray.kill(engine.actor, no_restart=True)
+        kill(engines.pop(place).actor)

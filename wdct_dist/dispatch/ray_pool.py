@@ -12,6 +12,7 @@ from wdct_dist.config.schema import Config
 from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
 from wdct_dist.dispatch.pool_size import PoolSize, size_pool
+from wdct_dist.dispatch.ray_actors import Ahead
 from wdct_dist.dispatch.ray_cluster import Connection, head_address
 from wdct_dist.dispatch.ray_driver import Hosted, RayDriver, end_engines
 from wdct_dist.dispatch.ray_head import KNOCK_EVERY_S, HeadLost, HeadWatch
@@ -37,13 +38,21 @@ class RayPool:
         self._size: PoolSize | None = None
         self._engines: dict[int, Hosted] = {}
         """By place."""
+        self._ahead: Ahead | None = None
+        """Actors that are made before there is a run for them."""
         self._ending: threading.Thread | None = None
 
-    def begin(self) -> None:
+    def begin(self, num_units: int = 0) -> None:
         if self._connection is None:
             self._connection = Connection(self._config.dispatch)
             self._connection.start()
             self._cluster.callback(self._connection.leave)
+        if self._metrics is not None or num_units == 0:
+            return
+        if self._ahead is None:
+            self._ahead = Ahead(self._config, self._connection)
+            self._cluster.callback(self._ahead.end)
+        self._ahead.want(num_units)
 
     def run(self, scheduler: Scheduler, specs: dict[str, WorkerSpec], journal: Journal, interrupts: Interrupts) -> None:
         config = self._config
@@ -56,6 +65,7 @@ class RayPool:
         if self._size is not None and (size.cpus, size.gpus) != (self._size.cpus, self._size.gpus):
             end_engines(self._engines)  # the cluster has changed, and what an engine asks of it too
         self._size = size
+        ahead = [] if self._ahead is None else self._ahead.take(size)
         scheduler.set_places(size.num_engines)
         specs = dict(specs)
         share_adapters(specs, scheduler.costs, journal, on_gpu=size.gpus > 0)
@@ -64,7 +74,7 @@ class RayPool:
             journal.watch = self._metrics
             assert self._head is not None
             try:
-                RayDriver(scheduler, size, specs, journal, interrupts, self._engines, self._head).run()
+                RayDriver(scheduler, size, specs, journal, interrupts, self._engines, ahead, self._head).run()
             except HeadLost as lost:
                 journal.watch = None
                 if not self._rejoin(lost, scheduler, journal, interrupts):
@@ -132,5 +142,5 @@ class RayPool:
         return False
 
     def _leave(self) -> None:
-        self._connection = self._metrics = self._head = None
+        self._connection = self._metrics = self._head = self._ahead = None
         self._cluster.close()

@@ -5,6 +5,7 @@ Rows never pass through the driver. Plain Python: Ray hosts it in an actor (`ray
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import Config, EngineKind
 from wdct_dist.dispatch.plan import Unit
 from wdct_dist.dispatch.prefetch import Prefetch
-from wdct_dist.engine.build import build_engine
+from wdct_dist.engine.build import build_engine, prepare_engine
 from wdct_dist.engine.endpoint_limits import spent_before
 from wdct_dist.engine.protocol import Engine, EngineFacts, Response, Shares, Sharing, Stoppable, Stopped, Swap
 from wdct_dist.engine.swap import can_swap
@@ -60,8 +61,10 @@ class UnitReport:
 class Worker:
     """Hosts one engine, with one checkpoint at a time. `run` may be called from several threads at once."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
-        self._take(spec)
+    def __init__(self, spec: WorkerSpec | None) -> None:
+        """Without `spec` it can only be started."""
+        if spec is not None:
+            self._take(spec)
         self._engine: Engine | None = None
         self._lease: Lease | None = None
         self._base: Lease | None = None
@@ -72,6 +75,11 @@ class Worker:
     def sharing(self) -> Sharing | None:
         """How the engine takes adapters."""
         return self._spec.sharing
+
+    def prepare(self, config: Config) -> None:
+        """Imports what an engine needs before it has a checkpoint. Where that fails, `start` says it."""
+        with contextlib.suppress(Exception):
+            prepare_engine(config)
 
     def start(self, spec: WorkerSpec | None = None) -> EngineFacts:
         """Starts the engine, with another checkpoint than at first where `spec` says so; for adapters that share one, with their base:

@@ -1,4 +1,4 @@
-"""Makes the configured engine for a checkpoint."""
+"""Makes the configured engine for a checkpoint, and has its process ready before."""
 
 from __future__ import annotations
 
@@ -30,6 +30,15 @@ def build_engine(
     from wdct_dist.engine.vllm_engine import start_vllm
 
     return start_vllm(checkpoint, config.engine, config.prompt, config.sampling, config.dispatch.tensor_parallel_size, sharing)
+
+
+def prepare_engine(config: Config) -> None:
+    """Imports what an engine of this configuration needs, before there is a checkpoint for it. Raises what `build_engine` would."""
+    if config.engine.kind is EngineKind.vllm:
+        _require_vllm()
+        from wdct_dist.engine.vllm_start import import_vllm
+
+        import_vllm(config.engine)
 
 
 def _require_vllm() -> None:

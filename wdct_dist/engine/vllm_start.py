@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,12 @@ CPU_MAX_NUM_SEQS = 64
 
 WARM_UP_PROMPTS = 64
 
+_IMPORTING = threading.Lock()
+"""Two threads that import the same modules from both ends may find them half there."""
+
+_not_imported: list[Exception] = []
+"""Why vLLM cannot be imported: a second try may fail otherwise, where the first has left something behind."""
+
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
@@ -39,10 +46,20 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-@uncollected()
-def build_llm(
-    checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_size: int, error_log: Path, sharing: Sharing | None = None
-) -> Any:
+def import_vllm(engine: EngineConfig) -> None:
+    """Imports what vLLM needs before it has a checkpoint, in the environment that the configuration wants; most of a start, and once a
+    process. Whoever calls while another thread does waits until that one is through."""
+    with _IMPORTING, uncollected():
+        if _not_imported:
+            raise _not_imported[0]
+        try:
+            _import_vllm(engine)
+        except Exception as error:
+            _not_imported.append(error)
+            raise
+
+
+def _import_vllm(engine: EngineConfig) -> None:
     os.environ.update({"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"})
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
@@ -53,6 +70,19 @@ def build_llm(
     os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
     if engine.deterministic and has_batch_invariance():
         os.environ["VLLM_BATCH_INVARIANT"] = "1"
+    from vllm import LLM  # noqa: F401
+
+
+def build_llm(
+    checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_size: int, error_log: Path, sharing: Sharing | None = None
+) -> Any:
+    import_vllm(engine)
+    with uncollected():
+        return _build_llm(checkpoint, engine, tensor_parallel_size, error_log, sharing)
+
+
+def _build_llm(checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_size: int, error_log: Path, sharing: Sharing | None) -> Any:
+    from vllm import LLM
     from vllm.platforms import current_platform
 
     arguments: dict[str, Any] = {
@@ -91,8 +121,6 @@ def build_llm(
         arguments["enforce_eager"] = engine.enforce_eager is True
     arguments |= engine.extra
     with logged_to(error_log):
-        from vllm import LLM
-
         if current_platform.is_cpu():
             count_ranks_eagerly()
         # vLLM asks for a collection three times while it starts (0.3 s each): what was imported is left out, until vLLM ends
