@@ -172,7 +172,10 @@ def test_a_budget_in_money_holds_over_several_models(api: Any, tmp_path: Path) -
     found = {name: (tokens, rows) for name, tokens, rows in used.iter_rows()}
     assert found["tiny"][1] == NUM_PROMPTS
     assert 0 < found["large"][1] < NUM_PROMPTS
-    assert (10 * found["tiny"][0] + 100 * found["large"][0]) / 1e6 <= 0.4
+    money = (10 * found["tiny"][0] + 100 * found["large"][0]) / 1e6
+    assert money <= 0.4
+    assert main(["report", str(run.folder), "--html"]) == 0
+    assert f"engine.endpoint.budget_money: {money:.4f} of 0.40 used" in (run.folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_server_that_goes_down_leaves_the_rest_pending(api: Any, tmp_path: Path, capsys: Any) -> None:

@@ -137,6 +137,11 @@ def test_the_page_has_charts_of_changes_trainings_and_descent(run: Path) -> None
     assert "log-sft-reward-margin" not in charts
     assert '<a href="#alignment">' in page
     assert "Left out, since they are not finite: 1." in page
+    # the answer first, of the control too, and the control is one in the chart
+    assert page.index("words turned to the target option") < page.index("Do words and deeds agree?")
+    [changed] = re.findall(r'id="change-train-spec">(.*?)</script>', page)
+    drawn = {row["name"] for rows in json.loads(changed)["datasets"].values() for row in rows}
+    assert "none-seed0/sft (control)" in drawn
     [spec] = re.findall(r'id="family-tree-spec">(.*?)</script>', page)
     tree = json.loads(spec)
     lines, points, _ = (tree["datasets"][layer["data"]["name"]] for layer in tree["layer"])

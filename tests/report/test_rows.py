@@ -23,6 +23,11 @@ def test_members_are_one_row_beside_the_variants_of_their_checkpoint(summary: An
     assert [(row.checkpoint_id, row.variant) for row in rows] == [("base", "direct"), ("base", "augmented"), ("other", "direct")]
 
 
+def test_a_checkpoints_rows_are_in_the_order_of_the_configuration(summary: Any) -> None:
+    rows = families_as_one(rows_of(family_of(summary, {}, {})), ["augmented", "direct"])
+    assert [(row.checkpoint_id, row.variant) for row in rows] == [("base", "augmented"), ("base", "direct"), ("other", "direct")]
+
+
 def test_a_family_has_the_averaged_figures_and_the_quality_of_its_worst_member(summary: Any) -> None:
     rows = rows_of(family_of(summary, {"label_mass": 0.9, "tie_rate": 0.0}, {"label_mass": 0.3, "tie_rate": 0.2}))
     _, family, _ = families_as_one(rows)

@@ -15,6 +15,12 @@ def test_names_that_differ_in_their_last_number_are_steps_of_one_training() -> N
     }
 
 
+def test_a_step_may_stand_before_what_else_a_revision_says() -> None:
+    names = ["org/model@stage1-step1000-tokens5B", "org/model@stage1-step20000-tokens84B", "org/model@main"]
+    series = "org/model@stage1-step-tokensB"
+    assert steps(names) == {names[0]: Step(series, 1000), names[1]: Step(series, 20000)}
+
+
 def test_a_number_that_stands_alone_is_not_a_step() -> None:
     assert steps(["model-7", "gpt-2024-07-18", "other", "run/step-1", "elsewhere/step-2"]) == {}
 

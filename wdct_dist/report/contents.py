@@ -46,7 +46,7 @@ class Contents:
 def contents(found: Findings, limits: Limits = WHOLE) -> Contents:
     """What a report of `found` says; without tables where there are no answers yet."""
     said = (*facts(found.config, found.provenance), *found.notes)
-    rows = families_as_one(rows_of(found.scores.summary))
+    rows = families_as_one(rows_of(found.scores.summary), found.config.variants)
     if not rows:
         return Contents(found.config.report.title, said, (), ("No figures: there are no answers yet; `wdct evaluate` writes them.",), ())
     return Contents(

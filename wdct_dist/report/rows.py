@@ -70,8 +70,10 @@ def rows_of(summary: pl.DataFrame) -> list[Row]:
     return [Row(*name, figures) for name, figures in gathered.items()]
 
 
-def families_as_one(rows: Sequence[Row]) -> list[Row]:
+def families_as_one(rows: Sequence[Row], variants: Sequence[str] = ()) -> list[Row]:
     """The rows of variants that stand alone and of families, checkpoint by checkpoint; members are left to the tables on disk.
+
+    `variants`: the order of a checkpoint's rows, as the configuration has it; the summary's where it is empty.
 
     A family's own row of the summary has what is worked out over its members; `AVERAGED` and `WORST` fill in the rest. A figure that
     all members share (`cs_chance` on the same items) is the family's too.
@@ -86,7 +88,8 @@ def families_as_one(rows: Sequence[Row]) -> list[Row]:
         for row in rows
         if family(row.variant) is None
     ]
-    return sorted(shown, key=lambda row: order[row.checkpoint_id])
+    asked = {name: place for place, name in enumerate(variants)}
+    return sorted(shown, key=lambda row: (order[row.checkpoint_id], asked.get(row.variant, len(asked))))
 
 
 def _of_family(row: Row, members: Sequence[Row]) -> Mapping[tuple[str, str], Figure]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from wdct_dist.report.layout import Table
@@ -20,7 +20,7 @@ GONE = {"engine lost", "start failed", "place given up"}
 NOT_TAKEN = {"swap failed", "swap refused"}
 
 SHORTEST = 1 / 500
-"""Share of a session under which a pause is not drawn apart from what came before it."""
+"""Share of a drawing's seconds under which a pause is not drawn apart from what came before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,13 @@ class Session:
     """By engine and time."""
 
     @property
-    def drawn(self) -> list[Span]:
-        """The spans with those of the same state and checkpoint as one, over pauses too short to be seen."""
-        return _without_pauses(self.spans, self.seconds * SHORTEST)
+    def begun(self) -> str:
+        """To the second, for people."""
+        return f"{datetime.fromisoformat(self.start).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+    def drawn(self, whole_s: float) -> list[Span]:
+        """The spans with those of the same state and checkpoint as one, over pauses too short to be seen beside `whole_s` seconds."""
+        return _without_pauses(self.spans, whole_s * SHORTEST)
 
     def seconds_by_state(self) -> dict[State, float]:
         """Summed over the engines."""
@@ -83,7 +87,7 @@ def sessions_table(found: Sequence[Session]) -> Table | None:
         whole = sum(spent.values())
         shares = (f"{spent[state] / whole:.0%}" if whole else "-" for state in STATES)
         rows.append(
-            (f"{session.number}, {session.start}", f"{session.seconds:,.1f}", f"{whole / 3600:,.2f}", f"{session.gpu_hours:,.2f}", *shares)
+            (f"{session.number}, {session.begun}", f"{session.seconds:,.1f}", f"{whole / 3600:,.2f}", f"{session.gpu_hours:,.2f}", *shares)
         )
     notes = ("engine-hours: from the start of an engine to its end; the shares are of these",)
     return Table("Sessions", "session, begun", ("seconds", "engine-hours", "GPU-hours", *STATES), tuple(rows), notes)

@@ -74,6 +74,16 @@ def test_nothing_is_wider_than_the_window(run: Path, width: int) -> None:
     visiting(visit)
 
 
+def test_a_phone_shows_the_names_of_checkpoints_whole(run: Path) -> None:
+    async def visit(browser: Any) -> None:
+        await browser.open(run / "report.html", 400)
+        shown = set(await browser.ask("[...document.querySelectorAll('#cs-chart .role-axis-label text')].map((one) => one.textContent)"))
+        names = {one["name"] for one in await browser.ask("read('figures')")}
+        assert {name for name in names if len(name) <= 30} <= shown
+
+    visiting(visit)
+
+
 def test_one_checkpoint_and_domain_of_words_against_deeds_is_drawn_at_a_time(run: Path) -> None:
     dots = "document.querySelectorAll('#words-deeds .mark-symbol.role-mark path').length"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,10 @@ def test_what_went_wrong_and_the_sessions_stand_in_tables(tmp_path: Path, capsys
     text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert re.search(r"What went wrong.*<td>checkpoint failed</td><td>-</td><td>&lt;bad&gt;</td><td>[^<]*fail_start", text, re.DOTALL)
     assert "Nothing went wrong" not in text
-    # the two sessions stand beside each other
+    # the two sessions stand beside each other, in the table and in the timeline
+    [spec] = re.findall(r'id="timeline-spec">(.*?)</script>', text)
+    assert {row["session"] for rows in json.loads(spec)["datasets"].values() for row in rows} == {1, 2}
+    assert "What the API was asked for" not in text
     assert len(re.findall(r"<th scope=\"row\">[12], 20\d\d-", text)) == 2
 
 

@@ -45,7 +45,7 @@ def changed_answers(change: pl.DataFrame, asked: Sequence[str]) -> Iterator[Char
     for split in ("train", "held_out"):
         values = [
             {
-                "name": names[row["checkpoint_id"]] + (f", {AS_SHOWN[row['target_side']]}" if both else ""),
+                "name": names[row["checkpoint_id"]] + " (control)" * row["control"] + (f", {AS_SHOWN[row['target_side']]}" if both else ""),
                 "checkpoint": row["checkpoint_id"],
                 "asked": f"{row['variant']}, {row['language']}" if several else row["variant"],
                 "rate": RATES[row["metric"]],

@@ -7,8 +7,9 @@ page's own (`var(--…)`, see style.css), so that charts follow the reader's lig
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version as installed
@@ -39,6 +40,8 @@ FEWEST_IN_A_MAP = 4
 
 MOST_SPANS = 3000
 MOST_ENGINES = 64
+ROOM_OF_A_NUMBER = 0.06
+"""Share of the timeline that a session's number needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,7 @@ def heat_map(domains: Sequence[str], asked: Sequence[str], num_names: int, chanc
 
 
 def over_training(metric: str, asked: Sequence[str]) -> Chart:
-    """CS or PCS against the step that a checkpoint's name ends in."""
+    """CS or PCS against the step that a checkpoint's name tells."""
     base = (
         _figures(metric, asked)
         .transform_filter("datum.domain === domain && isValid(datum.step)")
@@ -132,7 +135,7 @@ def over_training(metric: str, asked: Sequence[str]) -> Chart:
     value = alt.Y("value:Q", title=metric.upper(), scale=alt.Scale(zero=False))
     band = base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", scale=alt.Scale(zero=False), title=metric.upper()), y2="high:Q")
     line = base.mark_line(point=alt.OverlayMarkDef(size=40)).encode(y=value, tooltip=[*_tooltip(), alt.Tooltip("step:Q")])
-    text = f"{metric.upper()} against the number that a checkpoint's name ends in, with its interval"
+    text = f"{metric.upper()} against the step that a checkpoint's name tells, with its interval"
     chart = alt.layer(band, line).add_params(*params(asked)).properties(width="container", height=260)
     return Chart(f"{metric}-training", f"{metric.upper()} over training", f"{text}.", chart.properties(description=text).to_dict())
 
@@ -261,32 +264,60 @@ def marginal_effects(effects: pl.DataFrame) -> tuple[Chart, list[str]] | None:
     return Chart("effects-chart", "What each factor does", f"{text[0].upper()}{text[1:]}.", chart.to_dict()), groups
 
 
-def timeline(session: Session) -> Chart:
-    """What each engine did when in a session."""
-    spans = [span for span in session.drawn if span.engine < MOST_ENGINES]
+def timeline(worked: Sequence[Session]) -> Chart:
+    """What each engine did when in all sessions, one after another, without the time between them; `worked` as `sessions` returns it."""
+    begins = list(itertools.accumulate((session.seconds for session in worked), initial=0.0))
+    whole_s = begins[-1]
+    spans = [
+        {**asdict(span), "session": session.number, "from_s": begin + span.start_s, "to_s": begin + span.end_s}
+        for session, begin in zip(worked, begins, strict=False)
+        for span in session.drawn(whole_s)
+        if span.engine < MOST_ENGINES
+    ]
     left_out = max(0, len(spans) - MOST_SPANS)
-    spans = sorted(spans, key=lambda span: span.start_s - span.end_s)[:MOST_SPANS]
-    values = [asdict(span) for span in sorted(spans, key=lambda span: (span.engine, span.start_s))]
+    spans = sorted(spans, key=lambda span: span["from_s"] - span["to_s"])[:MOST_SPANS]
+    spans.sort(key=lambda span: (span["engine"], span["from_s"]))
     scale = alt.Scale(domain=list(STATES), range=["var(--c2)", "var(--c3)", "var(--c1)", "var(--faint)"])
     text = "what each engine did when: loading a checkpoint, swapping to it, evaluating, or idle"
-    chart = (
-        alt.Chart(alt.InlineData(values=values))
+    across = alt.Scale(domain=[0, whole_s], nice=False)
+    title = "seconds since the session began" if len(worked) == 1 else "seconds of all sessions"
+    shown = ["session:O", "engine:O", "state:N", "checkpoint_id:N", "start_s:Q", "end_s:Q"]
+    bars = (
+        alt.Chart(alt.InlineData(values=spans))
         .mark_bar(height={"band": 0.8})
         .encode(
-            x=alt.X("start_s:Q", title="seconds since the session began"),
-            x2="end_s:Q",
+            x=alt.X("from_s:Q", title=title, scale=across, axis=alt.Axis(tickCount=6)),
+            x2="to_s:Q",
             y=alt.Y("engine:O", title="engine"),
             color=alt.Color("state:N", title=None, scale=scale, legend=below()),
-            tooltip=[alt.Tooltip(f"{name}") for name in ("engine:O", "state:N", "checkpoint_id:N", "start_s:Q", "end_s:Q")],
+            tooltip=[alt.Tooltip(name) for name in shown],
         )
-        .properties(width="container", height=len({span.engine for span in spans}) * ROW_HEIGHT, description=text)
     )
+    chart = alt.layer(bars, *_session_marks(worked, begins)) if len(worked) > 1 else bars
+    if len(worked) > 1:
+        text += f"; a dashed line is where a session begins, the time between the {len(worked):,} sessions is left out"
+    height = max(2, len({span["engine"] for span in spans})) * ROW_HEIGHT
+    spec = chart.properties(width="container", height=height, description=text).to_dict()
     said = f"{text[0].upper()}{text[1:]}."
     if left_out:
         said += f" The {left_out:,} shortest spans are left out."
-    if any(span.engine >= MOST_ENGINES for span in session.spans):
+    if any(span.engine >= MOST_ENGINES for session in worked for span in session.spans):
         said += f" The first {MOST_ENGINES} engines are shown."
-    return Chart("timeline", "Engines", said, chart.to_dict())
+    return Chart("timeline", "Engines", said, spec)
+
+
+def _session_marks(worked: Sequence[Session], begins: Sequence[float]) -> Iterator[alt.Chart]:
+    """A line where each session begins, and above it its number where that has room."""
+    values, free_at = [], 0.0
+    for session, begin in zip(worked, begins, strict=False):
+        has_room = begin >= free_at
+        free_at = begin + begins[-1] * ROOM_OF_A_NUMBER if has_room else free_at
+        values.append(
+            {"from_s": begin, "number": str(session.number) if has_room else "", "session": session.number, "begun": session.begun}
+        )
+    base = alt.Chart(alt.InlineData(values=values)).encode(x="from_s:Q", tooltip=[alt.Tooltip("session:O"), alt.Tooltip("begun:N")])
+    yield base.mark_rule(color="var(--ink)", strokeDash=[4, 3], strokeWidth=1.5)
+    yield base.mark_text(align="left", baseline="bottom", color="var(--ink)", fontSize=12).encode(text="number:N", y=alt.value(-3))
 
 
 def _figures(metric: str, asked: Sequence[str]) -> alt.Chart:

@@ -16,7 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from wdct_dist.config.load import to_yaml
-from wdct_dist.config.schema import Config
+from wdct_dist.config.schema import Config, EngineKind
 from wdct_dist.report import change
 from wdct_dist.report.contents import headline
 from wdct_dist.report.differences import difference_table
@@ -32,6 +32,7 @@ from wdct_dist.report.html.item_sample import KINDS, SAMPLE_SEED, draw_sample
 from wdct_dist.report.incidents import incidents_table
 from wdct_dist.report.layout import Table
 from wdct_dist.report.rows import ALL, Row, families_as_one, rows_of
+from wdct_dist.report.spending import spending_table
 from wdct_dist.report.standing import standings
 from wdct_dist.report.steadiness import language_table, repetition, steadiness_table
 from wdct_dist.report.throughput import throughput_table
@@ -40,6 +41,7 @@ from wdct_dist.report.warnings import warnings
 from wdct_dist.tables.events import read_events
 from wdct_dist.tables.manifest import once
 from wdct_dist.tables.storage import Store
+from wdct_dist.tables.usage import tokens_used
 
 MOST_DIFFERENCES = 300
 MOST_EFFECTS = 60
@@ -55,7 +57,7 @@ def write_page(store: Store, found: Findings) -> None:
 def render_page(store: Store, found: Findings) -> str:
     """The page of a run whose tables are in `store`."""
     config, provenance = found.config, found.provenance
-    rows = families_as_one(rows_of(found.scores.summary))
+    rows = families_as_one(rows_of(found.scores.summary), config.variants)
     script, vega = _text("page.js"), charts.javascript()
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_text), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -166,9 +168,10 @@ def _run(store: Store, config: Config, provenance: Mapping[str, Any]) -> dict[st
     worked = sessions(events)
     standing = standings(provenance, config.trials, once(store.names("answers")), events)
     return {
-        "timeline": charts.timeline(worked[-1]) if worked else None,
+        "timeline": charts.timeline(worked) if worked else None,
         "worked": worked,
         "throughput": throughput_table(standing, events),
+        "spending": spending_table(config.engine.endpoint, tokens_used(store)) if config.engine.kind is EngineKind.endpoint else None,
         "sessions": sessions_table(worked),
         "incidents": incidents_table(events),
         "engines": engines_table(events),

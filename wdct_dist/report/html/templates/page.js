@@ -22,8 +22,10 @@ const LOOK = {
   view: { stroke: "var(--line)" },
   axis: {
     labelColor: "var(--ink)", titleColor: "var(--ink)", domainColor: "var(--muted)", tickColor: "var(--muted)", gridColor: "var(--line)",
-    labelFontSize: 12, titleFontSize: 12, labelLimit: innerWidth < 600 ? 130 : 240,
+    labelFontSize: 12, titleFontSize: 12, labelLimit: 240,
   },
+  // a name without its end may be the name of another checkpoint, so on a phone names are small rather than cut
+  axisLeft: innerWidth < 600 ? { labelFontSize: 10.5, labelLimit: 190 } : {},
   axisTop: { labelAngle: innerWidth < 600 ? -45 : 0 },
   legend: { labelColor: "var(--ink)", titleColor: "var(--ink)", labelFontSize: 12 },
 };
