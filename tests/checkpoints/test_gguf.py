@@ -20,11 +20,9 @@ from safetensors.numpy import load_file
 from wdct_dist.checkpoints.describe import describe
 from wdct_dist.checkpoints.digest import digest
 from wdct_dist.checkpoints.gguf import dequantise
-from wdct_dist.checkpoints.node_copy import on_this_node
 from wdct_dist.checkpoints.safetensors_header import read_tensors
 from wdct_dist.checkpoints.sources import parse_sources
 from wdct_dist.checkpoints.tokenizer import has_chat_template
-from wdct_dist.checkpoints.types import Source
 from wdct_dist.errors import CheckpointError
 from wdct_dist.ids import file_sha256
 
@@ -179,13 +177,3 @@ def test_converting_a_real_model_twice_gives_the_same_digest(tmp_path: Path) -> 
     assert (second.digest, second.signature) == (first.digest, first.signature) == (digest(second.directory), second.signature)
     for directory in (tmp_path / "one", tmp_path / "two"):
         shutil.rmtree(directory)
-
-
-def test_a_node_that_finds_other_weights_under_the_same_path_does_not_evaluate_them(write_gguf: WriteGguf, tmp_path: Path) -> None:
-    first = describe(Source("demo", str(write_gguf())), allow_pickle=False, trust_remote_code=False, cache=tmp_path / "driver")
-    shutil.rmtree(first.directory)  # another node, with a disk of its own
-    with on_this_node(first, max_gib=None, allow_pickle=False, cache=tmp_path / "node") as lease:
-        assert lease.directory.is_relative_to(tmp_path / "node")
-    write_gguf(seed=1)
-    with pytest.raises(CheckpointError, match=r"tiny\.gguf: is not on this node what was described"):
-        on_this_node(first, max_gib=None, allow_pickle=False, cache=tmp_path / "node")

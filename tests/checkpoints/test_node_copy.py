@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,15 @@ def test_the_same_contents_under_another_time_are_the_same(build_checkpoint: Bui
     os.utime(checkpoint.directory / "model.safetensors", (1, 1))
     with on_this_node(checkpoint, max_gib=None, allow_pickle=False) as lease:
         assert lease.directory == checkpoint.directory
+
+
+def test_a_node_that_finds_other_weights_under_the_same_name_does_not_evaluate_them(
+    build_checkpoint: BuildCheckpoint, tmp_path: Path
+) -> None:
+    checkpoint = described(build_checkpoint())
+    elsewhere = replace(checkpoint, directory=tmp_path / "on the driver's disk", stamp="")  # as a hub's snapshot, or a converted file
+    with on_this_node(elsewhere, max_gib=None, allow_pickle=False) as lease:
+        assert lease.directory == checkpoint.directory
+    overwrite(checkpoint.directory / "model.safetensors")
+    with pytest.raises(CheckpointError, match="is not on this node what was described"):
+        on_this_node(elsewhere, max_gib=None, allow_pickle=False)
