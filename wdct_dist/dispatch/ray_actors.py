@@ -14,7 +14,7 @@ import ray
 
 from wdct_dist.config.schema import Config
 from wdct_dist.dispatch.pool_size import PoolSize, size_pool
-from wdct_dist.dispatch.ray_cluster import Connection
+from wdct_dist.dispatch.ray_cluster import Connection, cluster_resources
 from wdct_dist.dispatch.worker import Worker, WorkerSpec
 
 _HOSTS = ray.remote(Worker)
@@ -84,7 +84,7 @@ class Ahead:
 
     def _make(self, num_units: int) -> None:
         config = self._config
-        size = size_pool(config.dispatch, config.engine.kind, num_units, ray.cluster_resources())
+        size = size_pool(config.dispatch, config.engine.kind, num_units, cluster_resources())
         if self._size is not None and (self._size.cpus, self._size.gpus) != (size.cpus, size.gpus):
             return  # nodes came or went meanwhile
         self._size = size

@@ -12,6 +12,9 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
 
 import ray
 
@@ -27,6 +30,10 @@ GcsClient(address=sys.argv[1]).internal_kv_keys(b"", namespace=None, timeout=5)
 
 ASK_S = 20.0
 """How long a head node may take to say whether it wants a token; it takes half a second."""
+
+
+LISTED_S = 10.0
+"""How long the first node may take to be listed."""
 
 
 class Connection(threading.Thread):
@@ -91,6 +98,24 @@ def _connect(config: DispatchConfig) -> None:
 def head_address() -> str:
     """host:port of the head node of the cluster that was joined or started."""
     return str(ray.get_runtime_context().gcs_address)
+
+
+def node_resources() -> list[Mapping[str, float]]:
+    """The resources of each node that is there; a local Ray's is listed a moment after it has started."""
+    deadline = time.monotonic() + LISTED_S
+    while True:
+        found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if any(node.get("CPU") for node in found) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
+
+
+def cluster_resources() -> dict[str, float]:
+    """The resources of all nodes together."""
+    together: Counter[str] = Counter()
+    for node in node_resources():
+        together.update(node)
+    return dict(together)
 
 
 def refuse_needless_token() -> None:

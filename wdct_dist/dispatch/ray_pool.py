@@ -13,7 +13,7 @@ from wdct_dist.dispatch.interrupts import Interrupts
 from wdct_dist.dispatch.journal import Journal
 from wdct_dist.dispatch.pool_size import PoolSize, size_pool
 from wdct_dist.dispatch.ray_actors import Ahead
-from wdct_dist.dispatch.ray_cluster import Connection, head_address
+from wdct_dist.dispatch.ray_cluster import Connection, cluster_resources, head_address
 from wdct_dist.dispatch.ray_driver import Hosted, RayDriver, end_engines
 from wdct_dist.dispatch.ray_head import KNOCK_EVERY_S, HeadLost, HeadWatch
 from wdct_dist.dispatch.ray_metrics import RayMetrics, run_name
@@ -61,7 +61,7 @@ class RayPool:
             return
         if self._metrics is None:
             self._join()
-        size = size_pool(config.dispatch, config.engine.kind, scheduler.num_pending, ray.cluster_resources())
+        size = size_pool(config.dispatch, config.engine.kind, scheduler.num_pending, cluster_resources())
         if self._size is not None and (size.cpus, size.gpus) != (self._size.cpus, self._size.gpus):
             end_engines(self._engines)  # the cluster has changed, and what an engine asks of it too
         self._size = size

@@ -8,7 +8,6 @@ imported.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -18,7 +17,7 @@ import ray
 from wdct_dist.config.schema import DispatchConfig
 from wdct_dist.dispatch.faults import Fault, classify, reason, root_cause
 from wdct_dist.dispatch.interrupts import Interrupts
-from wdct_dist.dispatch.ray_cluster import Connection, head_address
+from wdct_dist.dispatch.ray_cluster import Connection, head_address, node_resources
 from wdct_dist.dispatch.ray_head import HeadLost, HeadWatch
 from wdct_dist.dispatch.task_size import TaskSize
 from wdct_dist.errors import Incomplete
@@ -73,7 +72,7 @@ def run_tasks(
         cluster.callback(connection.leave)
         connection.wait()
         head = cluster.enter_context(HeadWatch(head_address()))
-        driver = _Driver(tasks, work, size(_nodes()), max_attempts, take, say)
+        driver = _Driver(tasks, work, size(node_resources()), max_attempts, take, say)
         # after Ray, which puts a handler of its own on SIGTERM that aborts the process (2.60)
         interrupts = cluster.enter_context(Interrupts())
         try:
@@ -163,13 +162,3 @@ class _Driver(Generic[Result]):
 
 def _reason(error: BaseException) -> str:
     return reason(error).replace("the engine's process", "its process")
-
-
-def _nodes() -> list[Mapping[str, float]]:
-    """The resources of each node that is there; a local Ray's is listed a moment after it has started."""
-    deadline = time.monotonic() + 10.0
-    while True:
-        found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if any(node.get("CPU") for node in found) or time.monotonic() > deadline:
-            return found
-        time.sleep(0.1)
