@@ -32,6 +32,7 @@ class Ended:
     folder: Path
     returncode: int
     stderr: str
+    executor: str
 
     @property
     def loads(self) -> list[tuple[str, str]]:
@@ -56,7 +57,7 @@ def evaluate(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         config.write_text(CONFIG.format(run=tmp_path / name))
         command = [sys.executable, "-m", "wdct_dist", "evaluate", str(config), f"dispatch.executor={request.param}", *overrides]
         result = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        return Ended(tmp_path / name, result.returncode, result.stderr)
+        return Ended(tmp_path / name, result.returncode, result.stderr, request.param)
 
     return evaluated
 
@@ -112,6 +113,8 @@ def test_real_engines_swap_where_they_can_and_start_afresh_where_they_cannot(eva
     assert ended.returncode == 0, ended.stderr
     wanted = [("engine started", "one"), ("engine swapped", "two"), ("swap refused", "three"), ("engine started", "three")]
     assert ended.loads == wanted
+    # its actor was there before the plan, importing vLLM
+    assert [event["ahead"] for event in ended.events() if event["event"] == "pool"] == [1] * (ended.executor == "ray")
     [swapped] = [event for event in ended.events() if event["event"] == "engine swapped"]
     assert swapped["canary"] == "passed"
     assert (swapped["canary_num_tensors"], swapped["canary_num_told_apart"]) == (272, 1)

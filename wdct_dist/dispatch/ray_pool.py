@@ -69,7 +69,7 @@ class RayPool:
         scheduler.set_places(size.num_engines)
         specs = dict(specs)
         share_adapters(specs, scheduler.costs, journal, on_gpu=size.gpus > 0)
-        journal.say("pool", engines=size.num_engines, cpus=size.cpus, gpus=size.gpus)
+        journal.say("pool", engines=size.num_engines, cpus=size.cpus, gpus=size.gpus, ahead=len(ahead))
         while True:
             journal.watch = self._metrics
             assert self._head is not None

@@ -54,6 +54,7 @@ def import_vllm(engine: EngineConfig) -> None:
             raise _not_imported[0]
         try:
             _import_vllm(engine)
+            gc.freeze()  # else all that was imported is looked through as soon as garbage is collected again (0.3 s)
         except Exception as error:
             _not_imported.append(error)
             raise
