@@ -317,7 +317,7 @@ def train(config: AlignConfig, store: Store, branches: Sequence[Branch], materia
     outcome = run_tasks(
         tasks,
         train_stage,
-        partial(size_task, config.resources.cpus, config.resources.gpus),
+        partial(size_task, config.resources.cpus, config.resources.gpus, workers=config.resources.workers),
         config.evaluation.dispatch,
         max_attempts=config.resources.max_attempts,
         take=partial(_take, by_title, say),
@@ -388,7 +388,7 @@ def train_stage(stage: Stage, size: TaskSize) -> StageReport:
     from wdct_dist.align.trainer import train as train_here
 
     num_threads = max(1, int(size.cpus)) if not size.gpus else None
-    return train_here(replace(stage, num_threads=num_threads, on_gpu=size.gpus > 0))
+    return train_here(replace(stage, num_threads=num_threads, on_gpu=size.gpus > 0, num_workers=size.workers))
 
 
 def _facts(report: StageReport) -> dict[str, Any]:
