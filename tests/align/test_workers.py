@@ -127,16 +127,18 @@ def assert_same_training(one: Stage, other: Stage, tolerance: float) -> None:
 def test_two_workers_make_of_a_batch_what_one_makes_of_it(stage_of: Callable[..., Stage], tmp_path: Path) -> None:
     from wdct_dist.align.trainer import train
 
-    method = DpoConfig(epochs=1, learning_rate=1e-5, batch_size=4)
-    together = stage_of("dpo", method, "together")
+    method = DpoConfig(epochs=1, learning_rate=1e-5, batch_size=2)
+    # without saved states, which are a gigabyte each
+    few = {"data": PAIRS[:4], "save_every_steps": 100}
+    together = stage_of("dpo", method, "together", **few)
     found = end(start(together, tmp_path))
     assert found["results"] == {together.title: [2, 0, None]}
     record = json.loads((together.checkpoint / "provenance.json").read_text())
     assert (record["num_workers"], record["identity"]) == (2, together.identity)
     assert sorted(file.name for file in together.folder.iterdir() if not file.name.startswith(".")) == ["dpo", "training"]
-    alone = stage_of("dpo", method, "alone")
+    alone = stage_of("dpo", method, "alone", **few)
     train(alone)
-    assert_same_training(alone, together, tolerance=0.05)
+    assert_same_training(alone, together, tolerance=1e-3)  # 7e-5 on the processor where this was written
 
 
 @pytest.mark.long

@@ -38,9 +38,9 @@ def from_first(make: Callable[[], Told]) -> Told:
         except Exception as error:
             told = [None, error]
     dist.broadcast_object_list(told, src=0)
-    value, error = told
-    if error is not None:
-        raise error
+    value, raised = told
+    if raised is not None:
+        raise raised
     return value  # type: ignore[no-any-return]
 
 
