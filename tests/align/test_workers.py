@@ -1,4 +1,4 @@
-"""Stages of the real small model that two workers train together, by Ray Train in a real Ray of two cores."""
+"""Stages that two workers train together, by Ray Train in a real Ray of two cores: of the real small model, once of one of two layers."""
 
 from __future__ import annotations
 
@@ -174,12 +174,20 @@ def assert_same_training(one: Stage, other: Stage, tolerance: float) -> None:
     assert (apart / changed) ** 0.5 < tolerance
 
 
-def test_two_workers_make_of_a_batch_what_one_makes_of_it(stage_of: Callable[..., Stage], tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["two layers", pytest.param("small", marks=pytest.mark.long)])
+def test_two_workers_make_of_a_batch_what_one_makes_of_it(
+    stage_of: Callable[..., Stage], adapter_family: dict[str, Path], tmp_path: Path, model: str
+) -> None:
     from wdct_dist.align.trainer import train
+    from wdct_dist.checkpoints.describe import describe
+    from wdct_dist.checkpoints.types import Source
 
     method = DpoConfig(epochs=1, learning_rate=1e-5, batch_size=2)
     # without saved states, which are a gigabyte each
-    few = {"data": PAIRS[:4], "save_every_steps": 100}
+    few: dict[str, Any] = {"data": PAIRS[:4], "save_every_steps": 100}
+    if model == "two layers":
+        source = Source("base", str(adapter_family["base"]))
+        few["parent"] = describe(source, allow_pickle=False, trust_remote_code=False)
     together = stage_of("dpo", method, "together", **few)
     found = end(start(together, tmp_path))
     assert found["results"] == {together.title: [2, 0, None]}
