@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from wdct_dist.aligning import Material, control_questions, find_due, find_material, plan, stage_of
+from wdct_dist.branches import Material, control_questions, find_due, find_material, plan, stage_of
 from wdct_dist.checkpoints.sources import scripted_checkpoint
 from wdct_dist.config.align_rules import load_align_config, models_of
 from wdct_dist.config.align_schema import AlignConfig, Method

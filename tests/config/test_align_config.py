@@ -61,11 +61,21 @@ def test_a_model_has_settings_of_its_own_over_those_of_all(file: Path) -> None:
         ("models=[{path: a/b, base: c/d}]", "adapter and full weights do not mix"),
         ("models=[{path: a/b, settings: {epochs: 3}}]", "epochs came; allowed are sft, dpo, lora, precision"),
         ("dpo.micro_batch_size=3", r"dpo.batch_size: 8 is no multiple of dpo.micro_batch_size \(3\)"),
+        ("resources.workers=0", "resources.workers: 0 is not allowed; allowed is a whole number from 1 on"),
+        ("resources.workers=4", r"sft.batch_size: 2 is no multiple of resources.workers \(4\); it is the batch of all workers"),
     ],
 )
 def test_what_cannot_be_is_said_with_what_is_allowed(file: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_align_config(file, [override])
+
+
+def test_a_batch_is_dealt_out_to_the_workers_of_the_stages_that_there_are(file: Path) -> None:
+    alone = load_align_config(file, ["methods=[dpo]", "resources.workers=4"])
+    assert (alone.resources.workers, alone.dpo.batch_size) == (4, 8)
+    message = r"dpo.batch_size: 8 is no multiple of resources.workers \(4\) × dpo.micro_batch_size \(4\)"
+    with pytest.raises(ConfigError, match=message):
+        load_align_config(file, ["methods=[dpo]", "resources.workers=4", "dpo.micro_batch_size=4"])
 
 
 def test_a_control_needs_sft_and_instructions(file: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, load_from_disk
 from trl import DPOConfig, DPOTrainer
 
+from wdct_dist.align import workers
 from wdct_dist.align.tokens import DpoRow
 from wdct_dist.config.align_schema import DpoConfig
 
@@ -28,8 +30,13 @@ def dpo_trainer(
     common: dict[str, Any],
     adapter: Any | None,
     callbacks: list[Any],
+    shared: Path | None = None,
 ) -> Any:
-    """TRL's trainer of the model on `rows`, against the model as it is now."""
+    """TRL's trainer of the model on `rows`, against the model as it is now.
+
+    `shared`: a folder that all workers see, with several. TRL has the first one write the reference's log-probabilities beside the data,
+    for all to read; of data in memory alone each would look for them in a folder of its own (1.16).
+    """
     data = Dataset.from_dict(
         {
             "prompt_ids": [list(row.prompt_ids) for row in rows],
@@ -37,12 +44,17 @@ def dpo_trainer(
             "rejected_ids": [list(row.rejected_ids) for row in rows],
         }
     )
+    if shared is not None:
+        workers.from_first(lambda: data.save_to_disk(shared) if not (shared / "state.json").exists() else None)
+        data = load_from_disk(shared)
     # with an adapter the reference is the model without it, and where it is asked before training no copy is needed
-    needs_copy = adapter is None and not settings.precompute_reference
+    # under FSDP, TRL would compute beforehand with a model that is not on the GPU yet (1.16)
+    precomputes = settings.precompute_reference and not (adapter is not None and common.get("fsdp"))
+    needs_copy = adapter is None and not precomputes
     return PretokenisedDpoTrainer(
         model=model,
         ref_model=copy.deepcopy(model) if needs_copy else None,
-        args=DPOConfig(**common, beta=settings.beta, loss_type=["sigmoid"], precompute_ref_log_probs=settings.precompute_reference),
+        args=DPOConfig(**common, beta=settings.beta, loss_type=["sigmoid"], precompute_ref_log_probs=precomputes),
         train_dataset=data,
         processing_class=tokenizer,
         peft_config=adapter,

@@ -76,6 +76,7 @@ def making(stage: Stage, directory: Path, source: Path, **facts: Any) -> Iterato
             "num_examples": len(stage.data),
             "seed": stage.settings.seed,
             "settings": as_plain(stage.settings),
+            "num_workers": stage.num_workers,
             **stage.facts,
             **facts,
         }

@@ -74,6 +74,8 @@ class Stage:
     num_threads: int | None
     """Of torch; None: as torch has it."""
     on_gpu: bool
+    num_workers: int = 1
+    """Processes that train it together."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Versions and the like, for the provenance."""
 
@@ -85,6 +87,11 @@ class Stage:
     def checkpoint(self) -> Path:
         """The directory that the stage makes, whole or not there."""
         return self.folder / self.name
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each worker has a part of the model alone (FSDP), not a copy of it."""
+        return self.num_workers > 1 and self.on_gpu
 
     @property
     def states(self) -> Path:

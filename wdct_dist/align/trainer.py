@@ -1,7 +1,9 @@
-"""Trains one stage: loads the parent, has TRL train it, saves the checkpoint. Runs in a process of its own, on the machine that trains.
+"""Trains one stage: loads the parent, has TRL train it, saves the checkpoint. Runs in a process of its own, on the machine that trains, or
+in several that train together (`workers.py`).
 
 While it trains it saves states to go on from, each whole or not there; a process that is started again for the same stage goes on from the
-last of them. Everything that TRL is told stands in `arguments`, `sft.py` and `dpo.py`.
+last of them. Everything that TRL is told stands in `arguments`, `sft.py` and `dpo.py`. Of several workers the first one alone reads and
+writes states, tables and checkpoints, and decides.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
-from wdct_dist.align import divergence, provenance, training_log
+from wdct_dist.align import divergence, provenance, training_log, workers
 from wdct_dist.align.dpo import dpo_trainer
 from wdct_dist.align.sft import sft_trainer
 from wdct_dist.align.stage import WHOLE, Stage, StageReport
@@ -30,6 +32,9 @@ from wdct_dist.errors import DataError
 
 IDENTITY = "identity"
 """File beside the states: of which stage they are."""
+
+PAIRS = "pairs"
+"""Folder beside the states: DPO's data with the reference model's log-probabilities, where several workers share them."""
 
 CONTROL = "control_accuracy"
 """Key of the accuracy on the control questions in the trainer's log, which is saved with each state."""
@@ -51,11 +56,10 @@ def train(stage: Stage) -> StageReport:
     began = time.perf_counter()
     _prepare_process(stage)
     stage.folder.mkdir(parents=True, exist_ok=True)
-    with (
-        locked(stage.folder / f".{stage.name}.lock"),
-        on_this_node(stage.parent, max_gib=stage.cache_gib, allow_pickle=stage.allow_pickle) as lease,
-    ):
-        if provenance.is_made(stage, stage.checkpoint):
+    with contextlib.ExitStack() as held:
+        workers.from_first(lambda: held.enter_context(locked(stage.folder / f".{stage.name}.lock")))
+        lease = held.enter_context(on_this_node(stage.parent, max_gib=stage.cache_gib, allow_pickle=stage.allow_pickle))
+        if workers.from_first(lambda: provenance.is_made(stage, stage.checkpoint)):
             return StageReport(stage.title, time.perf_counter() - began, 0, 0, 0, 0)
         run = _Run(stage, lease.directory)
         try:
@@ -63,11 +67,10 @@ def train(stage: Stage) -> StageReport:
             diverged = None
         except divergence.Diverged as reason:
             diverged = str(reason)
-            training_log.write_diverged(stage, diverged)
-        training_log.write(stage, run.history)
+        workers.from_first(lambda: _write_end(stage, run.history, diverged))
         if diverged is None:
             run.save(stage.checkpoint)
-        shutil.rmtree(stage.states, ignore_errors=True)
+        workers.from_first(lambda: shutil.rmtree(stage.states, ignore_errors=True))
     control = tuple(entry[CONTROL] for entry in run.history if CONTROL in entry)
     return StageReport(
         stage.title,
@@ -81,6 +84,12 @@ def train(stage: Stage) -> StageReport:
     )
 
 
+def _write_end(stage: Stage, history: Sequence[dict[str, Any]], diverged: str | None) -> None:
+    if diverged is not None:
+        training_log.write_diverged(stage, diverged)
+    training_log.write(stage, history)
+
+
 def _prepare_process(stage: Stage) -> None:
     warnings.simplefilter("ignore")  # of libraries about each other; nobody reads a worker's log
     if stage.num_threads is not None:
@@ -88,18 +97,14 @@ def _prepare_process(stage: Stage) -> None:
 
 
 class _Run:
-    """One process's work on a stage."""
+    """One process's work on a stage. With several workers all of them make the same calls in the same order."""
 
     def __init__(self, stage: Stage, source: Path) -> None:
         self._stage = stage
         self._source = source
+        self._state = workers.from_first(lambda: last_state(stage))
         self._tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=stage.trust_remote_code)
-        self.model = AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=torch.bfloat16 if stage.settings.precision is Precision.bfloat16_weights else torch.float32,
-            trust_remote_code=stage.trust_remote_code,
-            use_safetensors=True if not stage.allow_pickle else None,
-        )
+        self.model = self._load()
         vocab_size = self.model.get_output_embeddings().weight.shape[0]
         tokens = TrainingTokens(self._tokenizer, stage.settings.prompt, vocab_size)
         self.rows = training_rows(stage, tokens)
@@ -122,16 +127,31 @@ class _Run:
         return list(self._trainer.state.log_history)
 
     def train(self) -> None:
-        state = last_state(self._stage)
-        if state is not None:
-            self.resumed_at = int(state.name.rpartition("-")[2])
-        self._trainer.train(resume_from_checkpoint=None if state is None else str(state))
+        if self._state is not None:
+            self.resumed_at = int(self._state.name.rpartition("-")[2])
+        self._trainer.train(resume_from_checkpoint=None if self._state is None else str(self._state))
 
     def save(self, directory: Path, **facts: Any) -> None:
-        """The model as it is now, as a checkpoint with its provenance."""
-        if provenance.is_made(self._stage, directory):
+        """The model as it is now, as a checkpoint with its provenance; the first worker writes it."""
+        if workers.from_first(lambda: provenance.is_made(self._stage, directory)):
             return
         model = self._trainer.accelerator.unwrap_model(self._trainer.model)
+        # all workers' parts together: what is written is an ordinary checkpoint, however many trained it
+        parts = self._trainer.accelerator.get_state_dict(self._trainer.model) if self._stage.is_sharded else None
+        workers.from_first(lambda: self._write(self._whole(parts) if parts is not None else model, directory, facts))
+
+    def _whole(self, parts: dict[str, torch.Tensor]) -> Any:
+        """The model with all of its weights, in main memory."""
+        adapter = _adapter(self._stage)
+        whole = self._load()
+        if adapter is not None:
+            from peft import get_peft_model
+
+            whole = get_peft_model(whole, adapter)
+        whole.load_state_dict(parts)
+        return whole
+
+    def _write(self, model: Any, directory: Path, facts: dict[str, Any]) -> None:
         for config, value in self._padding:
             config.pad_token_id = value
         with provenance.making(self._stage, directory, self._source, steps=self.num_steps, **facts) as folder:
@@ -154,6 +174,15 @@ class _Run:
         best = [max(range(len(one)), key=one.__getitem__) for one in scores]
         return sum(place == question.correct for place, question in zip(best, self._stage.control, strict=True)) / len(scores)
 
+    def _load(self) -> Any:
+        stage = self._stage
+        return AutoModelForCausalLM.from_pretrained(
+            self._source,
+            dtype=torch.bfloat16 if stage.settings.precision is Precision.bfloat16_weights else torch.float32,
+            trust_remote_code=stage.trust_remote_code,
+            use_safetensors=True if not stage.allow_pickle else None,
+        )
+
     def _build(self) -> Any:
         stage, settings = self._stage, self._stage.settings
         common = arguments(stage)
@@ -162,7 +191,8 @@ class _Run:
         if stage.name == "sft":
             return sft_trainer(self.model, self._tokenizer, self.rows.sft, common, adapter, callbacks)
         assert isinstance(settings.method, DpoConfig)
-        return dpo_trainer(self.model, self._tokenizer, self.rows.dpo, settings.method, common, adapter, callbacks)
+        shared = stage.states / PAIRS if workers.number() > 1 else None
+        return dpo_trainer(self.model, self._tokenizer, self.rows.dpo, settings.method, common, adapter, callbacks, shared)
 
 
 def training_rows(stage: Stage, tokens: TrainingTokens) -> Rows:
@@ -177,8 +207,9 @@ def training_rows(stage: Stage, tokens: TrainingTokens) -> Rows:
 def arguments(stage: Stage) -> dict[str, Any]:
     """What SFTConfig and DPOConfig have in common."""
     settings, method = stage.settings, stage.settings.method
-    micro = method.micro_batch_size or method.batch_size
-    assert method.batch_size % micro == 0, "checked with the configuration"
+    each = method.batch_size // stage.num_workers
+    micro = method.micro_batch_size or each
+    assert micro * (each // micro) * stage.num_workers == method.batch_size, "checked with the configuration"
     return {
         "output_dir": str(stage.states),
         "num_train_epochs": method.epochs,
@@ -186,12 +217,13 @@ def arguments(stage: Stage) -> dict[str, Any]:
         "lr_scheduler_type": "linear",
         "warmup_steps": settings.warmup_steps,
         "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": method.batch_size // micro,
+        "gradient_accumulation_steps": each // micro,
         "max_grad_norm": settings.max_grad_norm,
         "optim": settings.optimizer.value,
         "bf16": settings.precision is Precision.bfloat16,
         "fp16": False,
-        "gradient_checkpointing": settings.gradient_checkpointing,
+        "gradient_checkpointing": settings.gradient_checkpointing and not stage.is_sharded,
+        **(_sharding(settings.gradient_checkpointing) if stage.is_sharded else {}),
         "max_length": None,  # what is too long is left out before, and counted
         "seed": settings.seed,
         "data_seed": settings.seed,
@@ -208,13 +240,30 @@ def arguments(stage: Stage) -> dict[str, Any]:
     }
 
 
+def _sharding(recomputes: bool) -> dict[str, Any]:
+    """Every worker keeps its part of weights, gradients and optimiser alone (FSDP 2, full shard) and gathers a layer when it is computed.
+
+    What is gathered at once is what the model names itself (`_no_split_modules`): a layer of the transformer. Saved states hold the whole
+    model. `recomputes`: gradient checkpointing, which FSDP does by itself.
+    """
+    config = {
+        "version": 2,
+        "reshard_after_forward": True,
+        "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "state_dict_type": "FULL_STATE_DICT",
+        "activation_checkpointing": recomputes,
+    }
+    return {"fsdp": True, "fsdp_config": config}
+
+
 def last_state(stage: Stage) -> Path | None:
-    """The last whole state of this very stage to go on from; states of any other are removed."""
+    """The last whole state of this very stage to go on from; states of any other, or of another number of workers, are removed."""
     marker = stage.states / IDENTITY
-    if not marker.is_file() or marker.read_text() != stage.identity:
+    identity = stage.identity if stage.num_workers == 1 else f"{stage.identity} {stage.num_workers}"
+    if not marker.is_file() or marker.read_text() != identity:
         shutil.rmtree(stage.states, ignore_errors=True)
         stage.states.mkdir(parents=True)
-        marker.write_text(stage.identity)
+        marker.write_text(identity)
         return None
     whole = [state.parent for state in stage.states.glob(f"checkpoint-*/{WHOLE}")]
     for cut_short in set(stage.states.glob("checkpoint-*")) - set(whole):
@@ -238,7 +287,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **rest: Any) -> None:
         entry = logs or {}
-        if "loss" in entry and time.monotonic() - self._told_at > TELL_EVERY_S:
+        if "loss" in entry and workers.is_first() and time.monotonic() - self._told_at > TELL_EVERY_S:
             self._told_at = time.monotonic()
             rate = self._steps_per_s(state.global_step)
             training_log.write_progress(self._stage, state.global_step, state.max_steps, entry["loss"], rate)
@@ -257,6 +306,9 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
             self._run.save(self._stage.epoch(epoch), epoch=epoch)
 
     def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        workers.meet()  # each has its own random numbers to save
+        if not workers.is_first():
+            return
         new = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (new / WHOLE).touch()
         for other in Path(args.output_dir).glob("checkpoint-*"):
@@ -272,11 +324,15 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         return None if step == first else round((step - first) / (now - began), 4)
 
     def _ask(self, state: Any) -> None:
-        state.log_history.append({CONTROL: self._run.control_accuracy(), "step": state.global_step, "epoch": state.epoch})
+        # with parts of the model alone all have to ask, since each gathers the others' parts
+        own = self._run.control_accuracy() if self._stage.is_sharded else None
+        accuracy = workers.from_first(lambda: self._run.control_accuracy() if own is None else own)
+        state.log_history.append({CONTROL: accuracy, "step": state.global_step, "epoch": state.epoch})
 
     def _stop(self, why: str | None) -> None:
-        if why is not None:
-            raise divergence.Diverged(why)
+        told = workers.from_first(lambda: why)  # so that all stop at the same step
+        if told is not None:
+            raise divergence.Diverged(told)
 
 
 def _adapter(stage: Stage) -> Any | None:

@@ -60,7 +60,12 @@ RULES: tuple[Rule, ...] = (
     ("divergence.min_control_accuracy", lambda value: value is None or share(value), "a share from 0 to 1, or null"),
     ("divergence.max_control_fall", lambda value: value is None or share(value), "a share from 0 to 1, or null"),
     ("resources.cpus", above(0), "a number above 0, or null"),
-    ("resources.gpus", lambda value: value in (None, 0, 1), "0, 1 or null: a training task has one GPU at most"),
+    ("resources.workers", at_least(1), "a whole number from 1 on"),
+    (
+        "resources.gpus",
+        lambda value: value in (None, 0, 1),
+        "0, 1 or null: a worker has one GPU at most; for more see resources.workers",
+    ),
     ("resources.max_attempts", at_least(1), "a whole number from 1 on"),
 )
 
@@ -117,6 +122,7 @@ def check(config: AlignConfig) -> None:
     if not problems:
         for entry, recipe in models_of(config):
             problems += _recipe_problems(entry, recipe)
+            problems += _worker_problems(entry, recipe, config)
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -149,8 +155,30 @@ def _recipe(model: Any, config: AlignConfig) -> Recipe:
     return Recipe(merged.sft, merged.dpo, merged.lora, merged.precision)
 
 
+def _where(entry: Any) -> str:
+    return f"models: {entry.get('id') or entry.get('path')}" if isinstance(entry, Mapping) else f"models: {entry}"
+
+
+def _worker_problems(entry: Any, recipe: Recipe, config: AlignConfig) -> list[str]:
+    """Batches that cannot be dealt out to the workers."""
+    num_workers = config.resources.workers
+    if num_workers == 1:
+        return []
+    problems = []
+    for method in config.methods:
+        stage, name = recipe.stage(method), method.value
+        micro = stage.micro_batch_size or 1
+        if stage.batch_size % (num_workers * micro):
+            dealt = f"resources.workers ({num_workers})" + (f" × {name}.micro_batch_size ({micro})" if micro > 1 else "")
+            problems.append(
+                f"{_where(entry)}: {name}.batch_size: {stage.batch_size} is no multiple of {dealt}; it is the batch of all workers, "
+                "who have equal shares of it. Change one of them."
+            )
+    return problems
+
+
 def _recipe_problems(entry: Any, recipe: Recipe) -> list[str]:
-    where = f"models: {entry.get('id') or entry.get('path')}" if isinstance(entry, Mapping) else f"models: {entry}"
+    where = _where(entry)
     problems = []
     for name, stage in (("sft", recipe.sft), ("dpo", recipe.dpo)):
         problems += broken(stage, STAGE_RULES, f"{where}: {name}.")

@@ -50,9 +50,10 @@ class StageConfig:
     learning_rate: float = 1e-5
     """At its highest, when the warm-up is over."""
     batch_size: int = 2
-    """Examples (or pairs) an update."""
+    """Examples (or pairs) an update, of all workers together."""
     micro_batch_size: int | None = None
-    """Examples that go through the model at once; their gradients are added up to `batch_size`. Empty: all of the batch."""
+    """Examples that go through the model at once, of one worker; their gradients are added up to `batch_size`. Empty: all of the batch, or
+    of a worker's share of it."""
 
 
 @dataclass
@@ -115,10 +116,13 @@ class DivergenceConfig:
 
 @dataclass
 class ResourcesConfig:
+    workers: int = 1
+    """Workers that train a stage together, by Ray Train: on GPUs each has a part of the model (FSDP, full shard), on CPUs a copy (DDP over
+    gloo). A batch is dealt out to them: `batch_size` stays the examples an update. 1: a plain task."""
     cpus: float | None = None
-    """CPU cores a training task. Empty: 1 beside a GPU, else all of the smallest node's."""
+    """CPU cores a worker. Empty: 1 beside a GPU, else all of the smallest node's, or as many as leave room for all workers."""
     gpus: int | None = None
-    """GPUs a training task: 0 or 1. Empty: 1 where the cluster has any."""
+    """GPUs a worker: 0 or 1. Empty: 1 where the cluster has any."""
     max_attempts: int = 3
     """Times that a training task may be killed before its branch is given up; each attempt goes on from the last saved step."""
 

@@ -62,9 +62,10 @@ def run_tasks(
 ) -> Outcome[Result]:
     """Does all tasks that can be done, in the cluster that `config` names.
 
-    `work` is a function of a module, called with what `prepare` gave and the task's size. `size`: from the resources of the nodes to what a
-    task asks for. `take` is given each result as it comes, and returns whether others may build on it. `say` is told what happens, and
-    `watch` is called every while. Raises what is a fault of the store, and `Incomplete` where the head node is lost.
+    `work` is a function of a module, called with what `prepare` gave and the task's size, by each of its workers. `size`: from the
+    resources of the nodes to what a task asks for. `take` is given each result as it comes, and returns whether others may build on it.
+    `say` is told what happens, and `watch` is called every while. Raises what is a fault of the store, and `Incomplete` where the head node
+    is lost.
     """
     with contextlib.ExitStack() as cluster:
         connection = Connection(config)
@@ -107,7 +108,12 @@ class _Driver(Generic[Result]):
         self._is_built_on: dict[str, bool] = {}
         self._say = say
         # a process for each task: what it had of a device's memory goes with it; given again by us, since only we know what is told
-        self._remote = ray.remote(num_cpus=size.cpus, num_gpus=size.gpus, max_calls=1, max_retries=0)(work)
+        self._remote = (
+            ray.remote(num_cpus=size.cpus, num_gpus=size.gpus, max_calls=1, max_retries=0)(work)
+            if size.workers == 1
+            # it only waits for its workers, which end with it, and have what was asked for
+            else ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_shared_out(work))
+        )
 
     def run(self, head: HeadWatch, interrupts: Interrupts, watch: Callable[[], None]) -> None:
         self._give()
@@ -139,7 +145,8 @@ class _Driver(Generic[Result]):
     def _begin(self, task: Task[Result], given: Any) -> None:
         self._attempts[task.name] = self._attempts.get(task.name, 0) + 1
         self._running[self._remote.remote(given, self._size)] = task, given
-        self._say("task given", task=task.name, attempt=self._attempts[task.name], cpus=self._size.cpus, gpus=self._size.gpus)
+        shared_by = {"workers": self._size.workers} if self._size.workers > 1 else {}
+        self._say("task given", task=task.name, attempt=self._attempts[task.name], cpus=self._size.cpus, gpus=self._size.gpus, **shared_by)
 
     def _record(self, call: Any) -> None:
         task, given = self._running.pop(call)
@@ -158,6 +165,15 @@ class _Driver(Generic[Result]):
         else:
             self.outcome.results[task.name] = result
             self._is_built_on[task.name] = self._take(result)
+
+
+def _shared_out(work: Callable[[Any, TaskSize], Result]) -> Callable[[Any, TaskSize], Result]:
+    def do(given: Any, size: TaskSize) -> Result:
+        from wdct_dist.dispatch.ray_train import work_together
+
+        return work_together(work, given, size)  # type: ignore[no-any-return]
+
+    return do
 
 
 def _reason(error: BaseException) -> str:
