@@ -214,7 +214,7 @@ def main() -> None:
                 tell("rows", rows(Path(folder), engines, options))
     for seed in range(options.seeds) if "simulation" in options.parts else ():
         tell("simulation", simulate.run(1024, 200, 4.0, 0.0, seed, 2048))
-    write(options, "dispatch", figures_of(found), found)
+    write(options, "-".join(["dispatch", *options.parts]), figures_of(found), found)
 
 
 if __name__ == "__main__":

@@ -199,7 +199,12 @@ def main() -> None:
     for seed in range(options.seeds):
         rows.append(run(options.engines, options.checkpoints, options.hours, options.lost, seed, options.shard_size))
         print(json.dumps(rows[-1]), flush=True)
-    write(options, "simulation", [figure(what, [row[name] for row in rows]) for name, what in FIGURES.items()], rows)
+    write(
+        options,
+        "simulation-losses" if options.lost else "simulation",
+        [figure(what, [row[name] for row in rows]) for name, what in FIGURES.items()],
+        rows,
+    )
 
 
 if __name__ == "__main__":
