@@ -360,7 +360,7 @@ def main() -> None:
     figures.append(figure("memory bandwidth, read and written", machine["bytes_per_s"] / 1e9, "GB/s"))
     for asked in filter(rounds.get, options.asked):
         figures += figures_of(asked, rounds[asked], options.against)
-    write(options, "inference", figures, {"machine": machine, "rounds": rounds})
+    write(options, "-".join(["inference", *options.asked]), figures, {"machine": machine, "rounds": rounds})
 
 
 if __name__ == "__main__":
