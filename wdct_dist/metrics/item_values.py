@@ -33,6 +33,16 @@ def said(side: str) -> pl.Expr:
     return pl.when(by_text).then(text).otherwise(probs)
 
 
+def are_by_text(scores: pl.LazyFrame) -> bool:
+    """Whether the text is the answer anywhere in `scores`; where it is not, `said` is the option probabilities themselves."""
+    sides = [
+        pl.col(f"{side}_probs").is_null() & (pl.col(f"{side}_option").is_not_null() | pl.col(f"{side}_tie").fill_null(False))
+        for side in ("word", "deed")
+    ]
+    any_is = pl.any_horizontal(pl.col("variant") == PAPER, *sides).any()
+    return bool(scores.select(any_is).collect(engine="streaming").item())
+
+
 def item_values(scores: pl.LazyFrame, max_options: int) -> pl.LazyFrame:
     """One row for each checkpoint, variant, language and item: `METRICS`, `matched`, `word_probs`, `deed_probs`; in any order.
 
@@ -44,18 +54,17 @@ def item_values(scores: pl.LazyFrame, max_options: int) -> pl.LazyFrame:
       these, or what most trials say where the text is the answer (`said`). Null where a side has no answer, and where a tie leaves
       the match open.
     """
-    word, deed = (answer_shares(pl.col(side)) for side in ANSWERS)
-    values = (
-        scores.with_columns(word_answer=said("word"), deed_answer=said("deed"))
-        .with_columns(cs=pl.col("match"), cs_debiased=same_option(word, deed))
-        .select(*ASKING, "item_id", *PROBS, *ANSWERS, *METRICS)
-    )
+    answers, lists = PROBS, PROBS
+    if are_by_text(scores):  # else there are half as many lists to go through
+        scores = scores.with_columns(word_answer=said("word"), deed_answer=said("deed"))
+        answers, lists = ANSWERS, [*PROBS, *ANSWERS]
+    word, deed = (answer_shares(pl.col(side)) for side in answers)
+    values = scores.with_columns(cs=pl.col("match"), cs_debiased=same_option(word, deed)).select(*ASKING, "item_id", *lists, *METRICS)
     means = values.group_by(*ASKING, "item_id").agg(
         *(exact_mean(pl.col(metric)) for metric in METRICS),
-        *mean_by_option([*PROBS, *ANSWERS], max_options),
+        *mean_by_option(lists, max_options),
     )
-    lists = means.with_columns(as_lists([*PROBS, *ANSWERS], max_options))
-    return _decided(lists, ANSWERS).select(*ASKING, "item_id", *METRICS, *PROBS, "matched")
+    return _decided(means.with_columns(as_lists(lists, max_options)), answers).select(*ASKING, "item_id", *METRICS, *PROBS, "matched")
 
 
 def family_values(values: pl.LazyFrame, variants: list[str], max_options: int) -> pl.LazyFrame:
