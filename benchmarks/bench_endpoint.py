@@ -154,7 +154,7 @@ def main() -> None:
                 server.wait()
     write(
         options,
-        "endpoint-server" if options.url else "endpoint",
+        "endpoint" if server is not None else "endpoint-server",
         [figure("engine / bare, requests a second", [pair["ratio"] for pair in pairs])],
         pairs,
     )
