@@ -49,6 +49,7 @@ def as_rich(table: Table) -> RenderableType:
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         show_edge=False,
+        pad_edge=False,
     )
     found.add_column(Text(table.names), overflow="fold", min_width=SHORTEST_NAME, vertical="bottom")
     for column, (least, is_words) in zip(table.columns, _needs(table), strict=True):
@@ -59,9 +60,9 @@ def as_rich(table: Table) -> RenderableType:
 
 
 def least_width(table: Table) -> int:
-    """The columns of a terminal that `as_rich` needs to cut nothing: a blank behind each column, and one between them."""
+    """The columns of a terminal that `as_rich` needs to cut nothing: two blanks between its columns."""
     needs = [SHORTEST_NAME, *(least for least, _ in _needs(table))]
-    return sum(needs) + 2 * len(needs) - 1
+    return sum(needs) + 2 * (len(needs) - 1)
 
 
 def _needs(table: Table) -> list[tuple[int, bool]]:
