@@ -124,7 +124,8 @@ def test_all_engines_of_the_pool_are_started_at_once(config: Path, head: dict[st
     result = evaluate(config, head, "dispatch.num_engines=4", "dispatch.shard_size=4", "engine.scripted.delay_s=0.05")
     assert result.returncode == 0, result.stderr
     first_unit = events(config, "unit done")[0]["time"]
-    assert len([event for event in events(config, "engine starting") if str(event["time"]) <= str(first_unit)]) == 4
+    # on a slow machine a place may wait for its process for a while, and begin a second time
+    assert {event["engine"] for event in events(config, "engine starting") if str(event["time"]) <= str(first_unit)} == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize(
