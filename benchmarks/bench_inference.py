@@ -39,10 +39,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 from harness import CPU, decisions_agree, harness
 from record import Figure, arguments, figure, gpus, write
-from roofline import Asked, measure, read_shape
+from roofline import measure_apart
 from side_by_side import (
     SMALL_MODEL,
     Evaluated,
@@ -50,19 +49,19 @@ from side_by_side import (
     answers_of,
     ask_in_phases,
     bare_llm,
+    directory_of,
     engine_facts,
     evaluate,
     in_own_process,
     in_phases,
     log_odds_of,
+    needs_of,
     prompts_of,
     steps_of,
     write_sample,
 )
 
 from wdct_dist.engine.steps import Generated, Generation
-from wdct_dist.tables.run_dir import read_provenance
-from wdct_dist.tables.storage import Store
 
 CONFIG = """
 data: {{path: {sample}}}
@@ -215,10 +214,6 @@ def lm_eval(run: Path, python: Path, dtype: str, scratch: Path) -> dict[str, Any
     return {"phases": [phase], "log_odds": told.log_odds, "texts": told.texts, "command_s": told.command_s}
 
 
-def directory_of(run: Path) -> Path:
-    return Path(read_provenance(Store(str(run)))["checkpoints"][0]["directory"])
-
-
 def round_of(asked: str, run: Path, against: Sequence[str], options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """One round: ours, then each of the others, over the same prompts."""
     sample = scratch / f"{asked}.jsonl"
@@ -263,11 +258,8 @@ def compared(ours: Evaluated, run: Path, theirs: dict[str, Any], name: str, clea
 def roofline(run: Path, ours: Evaluated, options: argparse.Namespace) -> dict[str, float]:
     """What the run's prompts need, against what the machine does; the first call measures it."""
     if options.machine is None:
-        options.machine = in_own_process("--machine", "--dtype", options.dtype)
-    settings = engine_facts(run)["settings"]
-    counts = answers_of(run).select("num_prompt_tokens", pl.col("num_cached_tokens").fill_null(0), "num_output_tokens")
-    asked = [Asked(*row) for row in counts.iter_rows()]
-    needs = read_shape(directory_of(run)).needs(asked, options.dtype, settings["max_num_seqs"], settings["max_num_batched_tokens"])
+        options.machine = measure_apart(options.dtype)
+    needs = needs_of(run, answers_of(run))
     rate, bandwidth = options.machine["matrix_flops_per_s"], options.machine["bytes_per_s"]
     return {
         "flops": needs.flops,
@@ -321,11 +313,7 @@ def main() -> None:
     parser.add_argument("--lm-eval", type=Path, help="a Python that has lm_eval and vLLM")
     parser.add_argument("--ray-data", type=Path, help="a Python that has ray[data], pandas and vLLM")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--machine", action="store_true", help=argparse.SUPPRESS)
     options = arguments(parser)
-    if options.machine:
-        print(json.dumps(measure(options.dtype)))
-        return
     if options.child:
         name, run = options.child[0], Path(options.child[1])
         found = (

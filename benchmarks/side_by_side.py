@@ -18,10 +18,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
+from roofline import Asked, Needs, read_shape
 
 from wdct_dist.checkpoints.weights import weight_files
 from wdct_dist.config.schema import DataConfig
@@ -72,6 +74,25 @@ class Evaluated:
     @property
     def cached_share(self) -> float:
         return self.num_cached_tokens / self.num_prompt_tokens
+
+
+def read_and_copied_s(directories: Sequence[Path], dtype: str) -> float:
+    """Seconds to read a checkpoint's weights from the page cache and to copy them once, to memory that is there: the median, the first
+    two left out."""
+    import torch
+    from safetensors import safe_open
+
+    memory: dict[str, torch.Tensor] = {}
+    seconds = []
+    for directory in directories:
+        began = time.perf_counter()
+        for file in weight_files(directory):
+            with safe_open(file, framework="pt") as opened:
+                for name in opened.keys():  # noqa: SIM118
+                    tensor = opened.get_tensor(name)
+                    memory.setdefault(name, torch.empty(tensor.shape, dtype=getattr(torch, dtype))).copy_(tensor)
+        seconds.append(time.perf_counter() - began)
+    return median(seconds[2:])
 
 
 def write_sample(path: Path, data: str, count: int) -> None:
@@ -155,6 +176,19 @@ def engine_facts(run: Path) -> dict[str, Any]:
     return facts
 
 
+def directory_of(run: Path) -> Path:
+    """Where the run's first checkpoint lies."""
+    return Path(read_provenance(Store(str(run)))["checkpoints"][0]["directory"])
+
+
+def needs_of(run: Path, answers: pl.DataFrame) -> Needs:
+    """What it takes at least to give these answers of a run, in an engine with the run's settings."""
+    facts = engine_facts(run)
+    counts = answers.select("num_prompt_tokens", pl.col("num_cached_tokens").fill_null(0), "num_output_tokens")
+    limits = [facts["settings"][name] for name in ("max_num_seqs", "max_num_batched_tokens")]
+    return read_shape(directory_of(run)).needs([Asked(*row) for row in counts.iter_rows()], facts["dtype"], *limits)
+
+
 def in_own_process(*arguments: str) -> dict[str, Any]:
     """What this program printed as its last line when it was run again with `arguments`."""
     command = [sys.executable, sys.argv[0], *arguments]
@@ -177,7 +211,7 @@ def bare_llm(run: Path, *, prefix_caching: bool, own_blocks: bool = False, direc
     facts = engine_facts(run)
     shared = ("enforce_eager", "max_num_seqs", "max_num_batched_tokens", *(["block_size"] if prefix_caching and not own_blocks else []))
     llm = LLM(
-        str(directory or read_provenance(store)["checkpoints"][0]["directory"]),
+        str(directory or directory_of(run)),
         dtype=facts["dtype"],
         max_model_len=facts["max_model_len"],
         **{name: facts["settings"][name] for name in shared},
