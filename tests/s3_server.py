@@ -6,6 +6,7 @@ Not in the tests' process: moto brings flask, and vLLM's start walks over all lo
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 
 from moto.server import ThreadedMotoServer
@@ -13,15 +14,18 @@ from moto.server import ThreadedMotoServer
 
 def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    # held to the end, so that nobody is given the port while the server is stopped; of two with this option the one that listens has it
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    port = held.getsockname()[1]
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()
-    port = server.get_host_and_port()[1]
     print(port, flush=True)
     for line in sys.stdin:
         if line.strip() == "stop":
             server.stop()
         else:
-            server._port = port
             server.start()
         print("done", flush=True)
 
