@@ -180,7 +180,7 @@ class Hub:
             env={**network, "HF_ENDPOINT": self.endpoint, "HF_HOME": str(self.home), "PYTHONPATH": root, **environment},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert done.returncode == 0, done.stderr
