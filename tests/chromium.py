@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import re
 import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,14 @@ class Browser:
             await self.call(f"{domain}.enable")
         await self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
         await self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        # the page before may still be there when the answer comes
+        await self.ask("delete document.documentElement.dataset.drawn")
         await self.call("Page.navigate", url=path.resolve().as_uri())
         for _ in range(3600):
-            drawn = await self.ask("document.documentElement?.dataset.drawn === 'yes' ? performance.now() : null")
-            if drawn is not None:
-                return float(drawn) / 1000
+            with contextlib.suppress(RuntimeError):  # the page that was asked gave way to the new one
+                drawn = await self.ask("document.documentElement?.dataset.drawn === 'yes' ? performance.now() : null")
+                if drawn is not None:
+                    return float(drawn) / 1000
             await asyncio.sleep(0.05)
         raise TimeoutError(f"{path} was not drawn in 3 minutes; its console said: {self.complaints}")
 
@@ -91,7 +94,7 @@ class Browser:
         path.write_bytes(base64.b64decode(result["data"]))
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def browsing() -> AsyncIterator[Browser]:
     """A fresh browser with a profile of its own, ended with the block."""
     program = find_chromium()

@@ -69,7 +69,10 @@ def test_a_lost_engine_and_a_new_session_have_nothing_running() -> None:
     assert standings(RECORD, 1, [], [*events, event(9, "plan", prompts=200)])["demo"][0].running == 0
 
 
-def test_a_live_run_a_killed_one_and_a_finished_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_live_run_a_killed_one_and_a_finished_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WDCT_CACHE", str(tmp_path / "cache"))  # rates that other tests have measured decide how a run is cut
     run, config = tmp_path / "run", tmp_path / "c.yaml"
     config.write_text(CONFIG.format(run=run))
     process = subprocess.Popen([sys.executable, "-m", "wdct_dist", "evaluate", str(config)], stderr=subprocess.DEVNULL)
