@@ -238,6 +238,27 @@ def test_a_call_that_waits_ends_when_the_engine_is_told_to_stop(api, start, ask)
         assert sum(questions(server).values()) == len(there) >= 4
 
 
+def test_calls_that_come_while_it_is_closed_all_end(api, start, ask):
+    with api() as server:
+        engine = start(server)
+        ended = []
+
+        def go_on_asking():
+            try:
+                while True:
+                    engine.answer(ask(1), 0)
+            except EngineError as error:
+                ended.append(str(error))
+
+        threads = [threading.Thread(target=go_on_asking, daemon=True) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        once(lambda: len(server.answered) >= 50, engine.close)
+        for thread in threads:
+            thread.join(60)
+        assert ended == ["the engine is closed."] * 16
+
+
 def test_a_call_that_waits_ends_when_the_engine_is_closed(api, start, ask):
     with api() as server:
         engine = start(server)
