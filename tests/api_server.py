@@ -47,6 +47,10 @@ class Behaviour:
     fault_share: float = 0.0
     """How often a request meets one."""
     retry_after: str = "0.05"
+    most_faults: int | None = None
+    """After so many it has no more of them."""
+    broken: str | None = None
+    """Questions that contain this meet a fault each time."""
     slow_s: float = 30.0
     key: str | None = None
     """The key that it wants; it repeats what it was given in its refusals, and in its replies."""
@@ -58,6 +62,8 @@ class Behaviour:
     """Fields that it refuses with 400."""
     dies_after: int | None = None
     """After so many answers it only says 503."""
+    holds_until: int | None = None
+    """Answers nothing before so many requests have been open at once, or a minute is over."""
     seed: int = 0
 
 
@@ -72,6 +78,7 @@ class Server:
     num_requests: int = 0
     num_open: int = 0
     most_open: int = 0
+    num_faults: int = 0
     times: list[float] = field(default_factory=list)
     """When requests came, by the loop's clock."""
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -106,9 +113,12 @@ class Server:
             return refusal(400, f"This content is refused. Key {given}")
         if how.dies_after is not None and len(self.answered) >= how.dies_after:
             return refusal(503, "down")
+        if how.holds_until is not None:
+            await self._hold(how.holds_until)
         if how.delay_s:
             await asyncio.sleep(how.delay_s)
-        if how.faults and self._random.random() < how.fault_share:
+        if self._fails(asked):
+            self.num_faults += 1
             fault = self._random.choice(how.faults)
             if fault not in ("nan", "empty"):
                 return await self._misbehave(request, fault)
@@ -132,6 +142,18 @@ class Server:
             with self.log.open("a") as stream:
                 stream.write(json.dumps(body) + "\n")
         return web.json_response(said)
+
+    async def _hold(self, num_open: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(60):
+                while self.most_open < num_open:
+                    await asyncio.sleep(0.005)
+
+    def _fails(self, asked: str) -> bool:
+        how = self.behaviour
+        if not how.faults or (how.most_faults is not None and self.num_faults >= how.most_faults):
+            return False
+        return self._random.random() < how.fault_share or (how.broken is not None and how.broken in asked)
 
     async def _misbehave(self, request: web.Request, fault: str) -> web.StreamResponse:
         match fault:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import re
 import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Browser:
         number = next(self._numbers)
         await self._socket.send_json({"id": number, "method": method, "params": parameters})
         while True:
-            message = await self._socket.receive_json(timeout=60)
+            message = await self._socket.receive_json(timeout=180)
             if message.get("id") == number:
                 if "error" in message:
                     raise RuntimeError(f"{method}: {message['error']}")
@@ -69,13 +69,24 @@ class Browser:
             await self.call(f"{domain}.enable")
         await self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
         await self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        # the page before may still be there when the answer comes
+        await self.ask("delete document.documentElement.dataset.drawn")
         await self.call("Page.navigate", url=path.resolve().as_uri())
-        for _ in range(600):
-            drawn = await self.ask("document.documentElement?.dataset.drawn === 'yes' ? performance.now() : null")
-            if drawn is not None:
-                return float(drawn) / 1000
+        for _ in range(3600):
+            with contextlib.suppress(RuntimeError):  # the page that was asked gave way to the new one
+                drawn = await self.ask("document.documentElement?.dataset.drawn === 'yes' ? performance.now() : null")
+                if drawn is not None:
+                    return float(drawn) / 1000
             await asyncio.sleep(0.05)
-        raise TimeoutError(f"{path} was not drawn in 30 s; its console said: {self.complaints}")
+        raise TimeoutError(f"{path} was not drawn in 3 minutes; its console said: {self.complaints}")
+
+    async def becomes(self, expression: str, wanted: Any) -> Any:
+        """The value of a JavaScript expression once it is the one that is wanted; after a minute, the one that it is."""
+        for _ in range(1200):
+            if (value := await self.ask(expression)) == wanted:
+                break
+            await asyncio.sleep(0.05)
+        return value
 
     async def picture(self, path: Path, *, whole: bool = True) -> None:
         """Writes what the page looks like as a PNG file."""
@@ -83,7 +94,7 @@ class Browser:
         path.write_bytes(base64.b64decode(result["data"]))
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def browsing() -> AsyncIterator[Browser]:
     """A fresh browser with a profile of its own, ended with the block."""
     program = find_chromium()
@@ -95,15 +106,21 @@ async def browsing() -> AsyncIterator[Browser]:
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:
-            address = await asyncio.wait_for(_address(process), 60)
+            address = await asyncio.wait_for(_address(process), 180)
             async with aiohttp.ClientSession() as session:
-                async with session.get(f"http://{address}/json/list") as response:
-                    [tab] = [one for one in await response.json() if one["type"] == "page"]
+                while not (tabs := await _tabs(session, address)):  # it may listen before it has opened its page
+                    await asyncio.sleep(0.05)
+                [tab] = tabs
                 async with session.ws_connect(tab["webSocketDebuggerUrl"], max_msg_size=0) as socket:
                     yield Browser(socket)
         finally:
             process.send_signal(signal.SIGTERM)
             await process.communicate()
+
+
+async def _tabs(session: aiohttp.ClientSession, address: str) -> list[dict[str, Any]]:
+    async with session.get(f"http://{address}/json/list") as response:
+        return [one for one in await response.json() if one["type"] == "page"]
 
 
 async def _address(process: asyncio.subprocess.Process) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import resource
@@ -19,6 +20,13 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+if find_spec("hypothesis") is not None:
+    from hypothesis import HealthCheck, settings
+
+    # an example is as wrong after a second as after none: a machine that stands still for a while fails nothing
+    settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("unhurried")
 
 ROOT = Path(__file__).resolve().parent.parent
 WDCT_CSV = ROOT.parent / "shared" / "wdct" / "WDCT.csv"
@@ -168,6 +176,40 @@ def s3_server(s3_process: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     return s3_process
+
+
+class Outage(io.StringIO):
+    """The S3 server is gone from `begin` to `end`. As the error output it ends when a store says there that it tries again.
+
+    Not after some seconds: how long the client library tries by itself, before the store hears of it, is up to the machine.
+    """
+
+    def __init__(self, server: S3Server) -> None:
+        super().__init__()
+        self._server = server
+        self._is_on = False
+
+    def begin(self) -> None:
+        self._server.stop()
+        self._is_on = True
+
+    def end(self) -> None:
+        if self._is_on:
+            self._is_on = False
+            self._server.start()
+
+    def write(self, text: str) -> int:
+        if "Trying again for" in text:
+            self.end()
+        return super().write(text)
+
+
+@pytest.fixture
+def outage(s3_server: S3Server) -> Iterator[Outage]:
+    """Not begun yet; over when the test is."""
+    outage = Outage(s3_server)
+    yield outage
+    outage.end()
 
 
 @pytest.fixture

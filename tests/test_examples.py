@@ -102,6 +102,9 @@ def test_a_sweep_and_its_tables_in_three_readers(folder: Path) -> None:
     assert set(by_polars) == {"run1/checkpoint-100", "run1/checkpoint-200", "run1/checkpoint-300"}
     assert len(table["rows"]) == 6
 
+    [by_python] = map(ast.literal_eval, run(sections()["From Python"], folder))
+    assert by_python == by_polars
+
 
 def test_items_and_a_way_of_asking_of_ones_own(folder: Path) -> None:
     if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode != 0:
@@ -134,6 +137,6 @@ def test_the_alignment_study_is_a_configuration(tmp_path: Path) -> None:
 
 
 def test_every_block_of_the_page_is_run_by_a_test_here() -> None:
-    tested = {"One model", "A sweep", "Your own items", "Your own way of asking", "An alignment study", "Reading the tables"}
+    tested = {"One model", "A sweep", "From Python", "Your own items", "Your own way of asking", "An alignment study", "Reading the tables"}
     assert set(sections()) == tested
     assert sum(map(len, sections().values())) == PAGE.read_text(encoding="utf-8").count("\n```") / 2

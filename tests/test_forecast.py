@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from wdct_dist.checkpoints.sources import scripted_checkpoint
 from wdct_dist.config.load import load_config
 from wdct_dist.config.schema import Config
-from wdct_dist.dispatch.rates import Rate, remember
+from wdct_dist.dispatch.rates import Rate, recall, remember
 from wdct_dist.errors import DataError, RunDirError
 from wdct_dist.forecast import TEMPLATE_TOKENS, forecast, forecast_text
 from wdct_dist.pipeline import evaluate
@@ -69,6 +70,13 @@ def test_the_time_is_that_of_what_earlier_runs_measured(configure: Configure) ->
     remember(scripted_checkpoint("another"), configure(), Rate(prompts_per_s=4.5, seconds_to_start=8.0))
     assert forecast(configure()).checkpoints[0].seconds == 8.0 + 54 / 4.5
     assert "about 20 s on one engine" in forecast_text(forecast(configure()))
+
+
+def test_runs_that_end_at_the_same_time_keep_each_other_s_rates(configure: Configure) -> None:
+    configs = [configure(f"sampling.max_new_tokens={number}") for number in range(1, 33)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda config: remember(scripted_checkpoint("one"), config, Rate(4.5, 8.0)), configs))
+    assert [recall(scripted_checkpoint("one"), config) for config in configs] == [Rate(4.5, 8.0)] * 32
 
 
 def test_the_schedule_says_which_checkpoints_are_on_how_many_engines_and_until_when(configure: Configure) -> None:

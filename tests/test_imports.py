@@ -53,13 +53,15 @@ def test_plan_loads_no_ray_no_vllm_and_no_torch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["check", "bundled"]])
 def test_answers_within_a_second(arguments: list[str]) -> None:
-    def seconds() -> float:
+    def seconds(*command: str) -> float:
         began = time.perf_counter()
-        subprocess.run([str(WDCT), *arguments], capture_output=True, check=True)
+        subprocess.run(command, capture_output=True, check=True)
         return time.perf_counter() - began
 
-    # the best of several: a shared machine can only make it slower
-    assert min(seconds() for _ in range(5)) < 1.0
+    # the best of several: a shared machine can only make it slower, and where it is slow all the time the bare interpreter is so too
+    taken = [(seconds(str(WDCT), *arguments), seconds(sys.executable, "-c", "")) for _ in range(5)]
+    ours, bare = (min(one) for one in zip(*taken, strict=True))
+    assert ours < max(1.0, 20 * bare)
 
 
 def test_python_m_is_the_same_program() -> None:

@@ -175,12 +175,13 @@ class Hub:
         )
         root = str(Path(__file__).parents[2])
         network = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy") and not key.startswith("HF_")}
+        patience = {"HF_HUB_ETAG_TIMEOUT": "60", "HF_HUB_DOWNLOAD_TIMEOUT": "60"}  # seconds; the client gives up after 10
         done = subprocess.run(
             [sys.executable, "-c", whole],
-            env={**network, "HF_ENDPOINT": self.endpoint, "HF_HOME": str(self.home), "PYTHONPATH": root, **environment},
+            env={**network, **patience, "HF_ENDPOINT": self.endpoint, "HF_HOME": str(self.home), "PYTHONPATH": root, **environment},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert done.returncode == 0, done.stderr

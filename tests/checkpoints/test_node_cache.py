@@ -157,7 +157,7 @@ def test_who_waits_for_it_gets_it_while_others_have_it_in_use(tmp_path: Path) ->
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
     assert len(leases) == 80
     for lease in leases:
         lease.close()

@@ -54,6 +54,7 @@ def test_a_checkpoint_that_is_still_written_is_not_there_yet(tmp_path: Path, old
     age(weights.parent)
     assert found(tmp_path) == [], "cut short, however long ago"
     weights.write_bytes(whole)
+    os.utime(weights, (time.time() + 60,) * 2)  # so that it stays a moment ago, however long it takes from here
     assert found(tmp_path) == [], "whole, but changed a moment ago"
     age(weights.parent)
     assert found(tmp_path) == ["run1/checkpoint-1"]

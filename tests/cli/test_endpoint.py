@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,8 +54,10 @@ class Run:
 
 
 @pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
+def key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TEST_KEY", KEY)
+    # rates that other tests have measured decide how a run is cut
+    monkeypatch.setenv("WDCT_CACHE", str(tmp_path / "cache"))
 
 
 def asked(server: Any) -> Counter[str]:
@@ -67,7 +70,10 @@ def files_with(text: str, *folders: Path) -> list[str]:
     """The files that hold the text, also where it is compressed, as in the tables."""
     found = []
     for path in (path for folder in folders for path in folder.rglob("*") if path.is_file()):
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:  # Ray's last process has taken it away
+            continue
         if path.suffix == ".arrow":
             with pa.ipc.open_file(pa.BufferReader(content)) as reader:
                 content += repr([reader.schema.metadata, reader.read_all().to_pylist()]).encode()
@@ -216,13 +222,13 @@ def test_on_ray_the_key_is_in_no_log_either(api: Any, tmp_path: Path) -> None:
         # Ray's logs stand under this folder; a short one, since its sockets have long names
         logs = Path("/tmp") / f"wdct{os.getpid()}"
         try:
-            result = subprocess.run(run.command(), env={**os.environ, "RAY_TMPDIR": str(logs)}, capture_output=True, text=True, timeout=300)
+            result = subprocess.run(run.command(), env={**os.environ, "RAY_TMPDIR": str(logs)}, capture_output=True, text=True, timeout=600)
             assert result.returncode == 0, result.stderr
             assert KEY not in result.stdout + result.stderr
             assert any(logs.rglob("*.log"))
             assert files_with(KEY, run.folder, logs) == []
         finally:
-            subprocess.run(["rm", "-rf", str(logs)], check=True)
+            shutil.rmtree(logs, ignore_errors=True)  # Ray's last processes may still write
     assert run.answers().height == NUM_PROMPTS
 
 
@@ -237,7 +243,7 @@ def test_a_signal_ends_the_run_within_a_unit_and_nothing_is_asked_again(executor
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=240)
         assert process.returncode == 3, said
         assert "stopped by SIGTERM" in said
         assert 6 <= run.answers().height == sum(asked(server).values()) < NUM_PROMPTS

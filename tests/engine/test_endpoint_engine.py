@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import socket
 import threading
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,9 +58,21 @@ def questions(server):
     )
 
 
+def once(condition, action):
+    """Does `action` in another thread as soon as `condition` holds."""
+
+    def wait():
+        while not condition():
+            time.sleep(0.01)
+        action()
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def test_every_prompt_is_answered_once_and_in_order(api, start, ask):
     with api(delay_s=0.01) as server:
         engine = start(server, concurrency=8)
+        server.behaviour.holds_until = 8
         responses = engine.answer(ask(50), 2)
         assert [response.prompt_id for response in responses] == [f"p{number}" for number in range(50)]
         assert {response.trial for response in responses} == {2}
@@ -69,8 +83,9 @@ def test_every_prompt_is_answered_once_and_in_order(api, start, ask):
 
 
 def test_calls_share_the_places(api, start, ask):
-    with api(delay_s=0.05) as server:
+    with api() as server:
         engine = start(server, concurrency=10)
+        server.behaviour.holds_until = 10
         threads = [threading.Thread(target=engine.answer, args=(ask(5, first), 0)) for first in (0, 5)]
         for thread in threads:
             thread.start()
@@ -81,8 +96,10 @@ def test_calls_share_the_places(api, start, ask):
 
 @pytest.mark.parametrize("fault", ["429", "500", "503", "drop", "slow", "malformed", "truncated", "empty", "nan"])
 def test_a_server_that_fails_in_passing_costs_no_answer(fault, api, start, ask):
-    with api(faults=(fault,), fault_share=0.4, slow_s=3.0, seed=1) as server:
-        engine = start(server, timeout_s=0.3, max_attempts=30)
+    # an answer that comes too late is asked for again, rightly: time enough, and few waits for it
+    slow = fault == "slow"
+    with api(faults=(fault,), fault_share=0.4, most_faults=10 if slow else None, seed=1) as server:
+        engine = start(server, timeout_s=5.0 if slow else 60.0, max_attempts=30)
         responses = engine.answer(ask(40), 0)
         assert [response.error for response in responses] == [None] * 40
         assert questions(server) == {f"Question {number}": 1 for number in range(40)}
@@ -90,10 +107,12 @@ def test_a_server_that_fails_in_passing_costs_no_answer(fault, api, start, ask):
 
 
 def test_where_it_fails_too_often_the_prompt_is_an_error_and_the_others_are_answered(api, start, ask):
-    with api(faults=("500", "drop", "malformed", "429"), fault_share=0.5, seed=2) as server:
+    # far apart: several in a row would be a server that is down
+    with api(faults=("500", "drop", "malformed", "429"), broken="7?", seed=2) as server:
         responses = start(server, max_attempts=2, concurrency=4).answer(ask(60), 0)
         failed = [response for response in responses if response.error is not None]
-        assert 4 <= len(failed) <= 35
+        assert [response.prompt_id for response in failed] == ["p7", "p17", "p27", "p37", "p47", "p57"]
+        assert server.num_requests == 1 + 54 + 2 * 6
         assert questions(server).keys() == {f"Question {response.prompt_id[1:]}" for response in responses if response.error is None}
         for response in failed:
             assert response.error.startswith(f"no answer from {server.url} in 2 attempts; the last time: ")
@@ -101,16 +120,15 @@ def test_where_it_fails_too_often_the_prompt_is_an_error_and_the_others_are_answ
 
 
 def test_retry_after_is_heeded_by_all_requests(api, start, ask):
-    with api(faults=("429",), fault_share=0.0, retry_after="0.6") as server:
+    with api(faults=("429",), fault_share=0.0, most_faults=4, retry_after="2") as server:
         engine = start(server, concurrency=4)
         server.behaviour.fault_share = 1.0
-        threading.Timer(0.3, lambda: setattr(server.behaviour, "fault_share", 0.0)).start()
         before = server.num_requests
         responses = engine.answer(ask(8), 0)
         assert all(response.error is None for response in responses)
         times = sorted(server.times[before:])
         gap = max(later - sooner for sooner, later in itertools.pairwise(times))
-        assert gap > 0.5
+        assert gap > 1
         assert server.num_requests - before == 4 + 8
 
 
@@ -191,12 +209,13 @@ def test_what_was_spent_before_counts(api, start):
 
 def test_requests_a_minute_are_kept(api, start, ask):
     with api() as server:
+        began = time.monotonic()  # the clock of server.times
         engine = start(server, requests_per_minute=1200)  # one each 0.05 s
-        began = time.monotonic()
         engine.answer(ask(20), 0)
-        assert time.monotonic() - began > 0.9
-        spaces = [later - sooner for sooner, later in zip(server.times, server.times[1:], strict=False)]
-        assert sorted(spaces)[len(spaces) // 2] == pytest.approx(0.05, abs=0.02)
+        assert len(server.times) == 1 + 20
+        # each may come later than its turn, and none sooner
+        early = [number for number, at in enumerate(server.times) if at - began < 0.05 * number - 0.001]
+        assert early == []
 
 
 def test_tokens_a_minute_are_kept(api, start, ask):
@@ -212,19 +231,39 @@ def test_a_call_that_waits_ends_when_the_engine_is_told_to_stop(api, start, ask)
     with api(delay_s=0.05) as server:
         engine = start(server, concurrency=2)
         assert isinstance(engine, Stoppable)
-        threading.Timer(0.3, engine.stop, ["SIGTERM"]).start()
+        once(lambda: len(server.answered) >= 1 + 4, lambda: engine.stop("SIGTERM"))
         with pytest.raises(Stopped, match="SIGTERM") as stopped:
-            engine.answer(ask(200), 0)
+            engine.answer(ask(2000), 0)
         there = [response for response in stopped.value.responses if response is not None]
         assert sum(questions(server).values()) == len(there) >= 4
 
 
-def test_a_call_that_waits_ends_when_the_engine_is_closed(api, start, ask):
-    with api(delay_s=5.0) as server:
-        server.behaviour.delay_s = 0.0
+def test_calls_that_come_while_it_is_closed_all_end(api, start, ask):
+    with api() as server:
         engine = start(server)
-        server.behaviour.delay_s = 5.0
-        threading.Timer(0.2, engine.close).start()
+        ended = []
+
+        def go_on_asking():
+            try:
+                while True:
+                    engine.answer(ask(1), 0)
+            except EngineError as error:
+                ended.append(str(error))
+
+        threads = [threading.Thread(target=go_on_asking, daemon=True) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        once(lambda: len(server.answered) >= 50, engine.close)
+        for thread in threads:
+            thread.join(60)
+        assert ended == ["the engine is closed."] * 16
+
+
+def test_a_call_that_waits_ends_when_the_engine_is_closed(api, start, ask):
+    with api() as server:
+        engine = start(server)
+        server.behaviour.delay_s = 120.0
+        once(lambda: server.num_open == 4, engine.close)
         with pytest.raises(EngineError, match=r"the engine is closed\."):
             engine.answer(ask(4), 0)
         with pytest.raises(EngineError, match=r"the engine is closed\."):
@@ -306,10 +345,11 @@ def test_a_server_that_gives_no_logprobs_is_said_to(api, start):
 
 
 def test_nobody_at_the_address_is_said_with_the_address(api, start):
-    with api() as server:
-        pass
-    with pytest.raises(EngineError, match=r"no answer from http://127\.0\.0\.1:\d+/v1 in 3 attempts.*base_url is right"):
-        start(server)
+    with socket.socket() as taken:  # and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        nobody = SimpleNamespace(url=f"http://127.0.0.1:{taken.getsockname()[1]}/v1")
+        with pytest.raises(EngineError, match=r"no answer from http://127\.0\.0\.1:\d+/v1 in 3 attempts.*base_url is right"):
+            start(nobody)
 
 
 def test_the_key_goes_into_the_header_that_the_api_wants(api, start, monkeypatch):

@@ -49,9 +49,12 @@ TOP = 20
 def served(small_model, tmp_path_factory):
     """The base address of a server; one for the module, since it takes half a minute to start."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    # bound, and never listened to, for as long as the server is to have the port: nobody else is given it meanwhile, and whoever sets
+    # SO_REUSEADDR, as servers do, may listen there
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    port = held.getsockname()[1]
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": cores}
     command = [str(Path(sys.executable).with_name("vllm")), "serve", str(small_model), "--host", "127.0.0.1", "--port", str(port)]
@@ -67,7 +70,7 @@ def served(small_model, tmp_path_factory):
     with log.open("w") as stream:
         process = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 600
         while True:
             assert process.poll() is None, log.read_text()[-3000:]
             assert time.monotonic() < deadline, log.read_text()[-3000:]
@@ -79,7 +82,11 @@ def served(small_model, tmp_path_factory):
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
-        process.wait(60)
+        try:
+            process.wait(120)
+        finally:
+            process.kill()
+            held.close()
 
 
 @pytest.fixture

@@ -263,7 +263,13 @@ def test_calls_take_their_time_one_after_the_other(start, make_prompt):
 
 def test_closing_ends_a_call_that_is_waiting(start, make_prompt):
     engine = start(delay_s=600.0)
-    threading.Timer(0.05, engine.close).start()
+
+    def close_once_it_waits():
+        while not engine._busy.locked():
+            time.sleep(0.01)
+        engine.close()
+
+    threading.Thread(target=close_once_it_waits, daemon=True).start()
     with pytest.raises(EngineError, match="closed"):
         engine.answer([make_prompt()], 0)
 

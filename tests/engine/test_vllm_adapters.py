@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -93,17 +95,29 @@ def test_adapters_in_one_batch_answer_as_merged_ones_do(start, share, adapters, 
     for name in SHARED:
         with on_this_node(adapters[name], max_gib=None, allow_pickle=False) as lease:
             merged[name] = start(replace(adapters[name], directory=lease.directory)).answer(prompts, 0)
-    batches = []
+    batches, hold, held = [], threading.Event(), threading.Event()
     real = LoRAModelManager.set_adapter_mapping
-    monkeypatch.setattr(
-        LoRAModelManager,
-        "set_adapter_mapping",
-        lambda self, mapping: (batches.append(set(mapping.prompt_mapping)), real(self, mapping))[1],
-    )
+
+    def mapped(self, mapping):
+        batches.append(set(mapping.prompt_mapping))
+        if hold.is_set():
+            hold.clear()
+            held.set()
+            deadline = time.monotonic() + 60
+            while engine._vllm._inbox.qsize() < len(SHARED) and time.monotonic() < deadline:
+                time.sleep(0.01)
+        return real(self, mapping)
+
+    monkeypatch.setattr(LoRAModelManager, "set_adapter_mapping", mapped)
     engine = share()
     swaps = {name: engine.take(apart(adapters[name])) for name in SHARED}
-    with ThreadPoolExecutor(len(SHARED)) as pool:
+    # the engine is at another call until both are there, however late a thread comes
+    hold.set()
+    with ThreadPoolExecutor(1 + len(SHARED)) as pool:
+        first = pool.submit(engine.answer_as, adapters["four"].digest, prompts[:1], 0)
+        assert held.wait(120)
         answered = dict(zip(SHARED, pool.map(lambda name: engine.answer_as(adapters[name].digest, prompts, 0), SHARED), strict=True))
+    assert first.result()[0].error is None
     for name in SHARED:
         apart_by = [abs(a - b) for a, b in zip(logprobs(answered[name]), logprobs(merged[name]), strict=True)]
         assert max(apart_by) < TOLERANCE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -97,24 +98,45 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
-def training_process(program: int, folder: Path) -> int:
-    """The process of `program` that trains in `folder`: the one that holds the stage's lock."""
+def training_process(program: int, lock: Path) -> int | None:
+    """The process of `program` that trains: the one that has the stage's lock. None: there is none yet."""
     for pid in descendants(program):
         try:
             held = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
         except OSError:
             continue
-        if pid != program and any(name.startswith(str(folder)) and name.endswith(".lock") for name in held):
+        if pid != program and str(lock) in held:
             return pid
-    raise AssertionError(f"nobody trains in {folder}")
+    return None
 
 
 def wait_for(condition: Callable[[], Any], program: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while not condition():
         assert program.poll() is None, program.communicate()[1]
         assert time.monotonic() < deadline, "nothing came"
         time.sleep(0.02)
+
+
+def stopped_with_a_state(program: subprocess.Popen[str], branch: Path, stage: str) -> int:
+    """The process that trains `stage`, stopped in the midst of it, after it has saved a state to go on from.
+
+    Until then it is let go on for a moment at a time, so that it cannot be through before this process has looked.
+    """
+    lock = branch / f".{stage}.lock"
+    wait_for(lambda: lock.exists() and training_process(program.pid, lock), program)
+    trainer = training_process(program.pid, lock)
+    assert trainer is not None
+
+    def has_state() -> bool:
+        os.kill(trainer, signal.SIGSTOP)
+        if list(branch.glob(f"{stage}.states/checkpoint-*/whole")):
+            return True
+        os.kill(trainer, signal.SIGCONT)
+        return False
+
+    wait_for(has_state, program)
+    return trainer
 
 
 def events_of(run: Path, name: str) -> list[dict[str, Any]]:
@@ -136,24 +158,28 @@ def test_an_experiment_that_is_killed_twice_is_gone_on_with_where_it_was(
     program = subprocess.Popen(
         [sys.executable, "-m", "wdct_dist", "align", str(file)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
+    trainers = []
     try:
-        wait_for(lambda: list(branch.glob("sft.states/checkpoint-*/whole")), program)
+        trainers.append(stopped_with_a_state(program, branch, "sft"))
         assert re.search(
             r": running, training\n(.*\n)*  training:\n    good-word-s0/sft: running, step [\d,]+ of [\d,]+ \(\d+ %\).*, loss [\d.]+\n"
             r"    good-word-s0/dpo: waits for sft\n",
             status_text(Store(str(run))),
         )
-        os.kill(training_process(program.pid, branch), signal.SIGKILL)
-        wait_for(lambda: list(branch.glob("dpo.states/checkpoint-*/whole")), program)
+        os.kill(trainers.pop(), signal.SIGKILL)
+        trainers.append(stopped_with_a_state(program, branch, "dpo"))
     finally:
         started = descendants(program.pid)
         program.kill()
+        for trainer in trainers:  # which would go on, and might end, before Ray misses the program
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(trainer, signal.SIGKILL)
         program.communicate()
     made_at = (branch / "sft" / "provenance.json").stat().st_mtime_ns
     assert [event["task"] for event in events_of(run, "task lost")] == ["good-word-s0/sft"]
     (trained,) = events_of(run, "stage trained")
     assert (trained["stage"], trained["resumed_at"] > 0) == ("good-word-s0/sft", True)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while any(Path(f"/proc/{pid}/cmdline").exists() and b"ray::" in _command(pid) for pid in started) and time.monotonic() < deadline:
         time.sleep(0.1)
     text = status_text(Store(str(run)))
@@ -169,7 +195,8 @@ def test_an_experiment_that_is_killed_twice_is_gone_on_with_where_it_was(
     trained = events_of(run, "stage trained")
     assert [event["stage"] for event in trained] == ["good-word-s0/sft", "good-word-s0/dpo"]
     assert trained[1]["resumed_at"] > 0
-    assert len(events_of(run, "stage diverged")) == 1
+    # not twice; and not at all where the program was killed before it heard of it
+    assert len(events_of(run, "stage diverged")) <= 1
 
     text = status_text(Store(str(run)))
     assert re.search(r": ended; 1 of 4 stages diverged\n(.*\n)*    good-word-s0/dpo: done, [\d,]+ steps in .*\n", text)

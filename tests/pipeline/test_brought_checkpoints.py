@@ -74,7 +74,7 @@ def test_a_sweep_over_them_answers_as_the_same_weights_in_directories_do_and_lea
     done = wdct("evaluate", str(tmp_path / "c.yaml"), WDCT_CACHE=str(tmp_path / "cache"))
 
     assert done.returncode == 3, done.stderr
-    left_out = done.stderr.index("checkpoint broken is left out: checkpoint 'broken'")
+    left_out = done.stderr.index(f"checkpoint broken is left out: {broken}")
     assert f"cut short: its header says {len(whole):,} bytes, the file has {len(whole) - 1000:,}" in done.stderr
     assert left_out < done.stderr.index("0 of "), "named before the first engine started"
     answers = pl.scan_ipc(str(run / "answers" / "*.arrow")).collect()

@@ -7,8 +7,7 @@ import os
 import random
 import shutil
 import signal
-import threading
-import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,10 @@ import pytest
 
 from wdct_dist.checkpoints.sources import scripted_checkpoint
 from wdct_dist.cli.main import main
+from wdct_dist.engine.protocol import Response
+from wdct_dist.engine.scripted import ScriptedEngine
 from wdct_dist.pipeline import different
+from wdct_dist.prompts.types import Prompt
 from wdct_dist.tables import schema
 
 CONFIG = """
@@ -320,24 +322,23 @@ def test_rows_that_stand_in_two_shards_are_scored_and_counted_once(tmp_path: Pat
     assert "alpha: 112 of 112 prompts" in capsys.readouterr().out
 
 
-def test_a_signal_in_the_last_unit_ends_with_3_since_nothing_is_scored(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    overrides = ("checkpoints=[alpha]", "dispatch.shard_size=1000", "engine.scripted.delay_s=0.005")
-    watching = threading.Thread(target=interrupt_once_given, args=(run.folder / "events.jsonl",))
-    watching.start()
+def test_a_signal_in_the_last_unit_ends_with_3_since_nothing_is_scored(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = ("checkpoints=[alpha]", "dispatch.shard_size=1000")
+    answer = ScriptedEngine.answer
+
+    def answer_interrupted(engine: ScriptedEngine, prompts: Sequence[Prompt], trial: int) -> list[Response]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return answer(engine, prompts, trial)
+
+    monkeypatch.setattr(ScriptedEngine, "answer", answer_interrupted)
     assert run.evaluate(*overrides) == 3
-    watching.join()
     assert run.answers().height == 112, "the unit in flight was finished"
     assert not (run.folder / "scores" / "summary.arrow").exists()
     assert "stopped by SIGINT; what is done is safe, the same command goes on from here" in capsys.readouterr().err
     assert run.evaluate(*overrides) == 0
     assert (run.folder / "scores" / "summary.arrow").exists()
-
-
-def interrupt_once_given(events: Path) -> None:
-    """Sends SIGINT to this process when a unit has been given."""
-    while not events.exists() or '"unit given"' not in events.read_text():
-        time.sleep(0.01)
-    os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_session_that_is_refused_leaves_what_the_run_says_of_itself(tmp_path: Path) -> None:

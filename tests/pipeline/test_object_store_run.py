@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
-import threading
-import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ import pyarrow as pa
 import pytest
 
 from wdct_dist.cli.main import main
+from wdct_dist.engine.protocol import Response
+from wdct_dist.engine.scripted import ScriptedEngine
+from wdct_dist.prompts.types import Prompt
 from wdct_dist.tables.arrow_file import read_table
 from wdct_dist.tables.events import EventLog, read_events
 from wdct_dist.tables.storage import Store
@@ -128,39 +131,43 @@ def test_a_bucket_that_holds_something_else_is_refused(run: Run, capsys: pytest.
     assert "not empty and not a run" in capsys.readouterr().err
 
 
-def test_a_store_that_fails_for_a_while_costs_time_and_nothing_else(run: Run, s3_server: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    def outage() -> None:
-        while not run.store.names("answers"):
-            time.sleep(0.1)
-        s3_server.stop()
-        time.sleep(9)  # longer than the client library tries by itself
-        s3_server.start()
+@pytest.fixture
+def within_the_third_unit(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
+    """Has something happen when an engine is asked for the third time: before that unit is written, and after others were."""
+    answer, calls = ScriptedEngine.answer, itertools.count(1)
 
-    thread = threading.Thread(target=outage)
-    thread.start()
-    code = run.evaluate("engine.scripted.delay_s=0.05")
-    thread.join()
-    assert code == 0
-    assert "Trying again for 60 s" in capsys.readouterr().err
+    def have(happen: Callable[[], None]) -> None:
+        def answer_then(engine: ScriptedEngine, prompts: Sequence[Prompt], trial: int) -> list[Response]:
+            if next(calls) == 3:
+                happen()
+            return answer(engine, prompts, trial)
+
+        monkeypatch.setattr(ScriptedEngine, "answer", answer_then)
+
+    return have
+
+
+def test_a_store_that_fails_for_a_while_costs_time_and_nothing_else(
+    run: Run, outage: Any, within_the_third_unit: Callable[[Callable[[], None]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", outage)
+    within_the_third_unit(outage.begin)
+    assert run.evaluate() == 0
+    assert "Trying again for 60 s" in outage.getvalue()
     assert [len(run.events(event)) for event in ("engine started", "engine swapped")] == [1, 1]
     assert run.answers().select(KEYS).is_unique().all()
     assert run.answers().height == 2 * read_table(run.store, "prompts.arrow").num_rows
 
 
 def test_a_store_that_does_not_come_back_ends_the_run_which_then_goes_on(
-    run: Run, s3_server: Any, capsys: pytest.CaptureFixture[str]
+    run: Run,
+    outage: Any,
+    within_the_third_unit: Callable[[Callable[[], None]], None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def outage() -> None:
-        while not run.store.names("answers"):
-            time.sleep(0.1)
-        s3_server.stop()
-
-    thread = threading.Thread(target=outage)
-    thread.start()
-    code = run.evaluate("engine.scripted.delay_s=0.05", "dispatch.store_retry_s=0.1")
-    thread.join()
-    s3_server.start()
-    assert code == 1
+    within_the_third_unit(outage.begin)
+    assert run.evaluate("dispatch.store_retry_s=0.1") == 1
+    outage.end()
     assert "could not be written" in capsys.readouterr().err
     found = run.answers()
     assert run.evaluate() == 0
@@ -169,9 +176,13 @@ def test_a_store_that_does_not_come_back_ends_the_run_which_then_goes_on(
 
 def test_engines_in_ray_actors_write_to_the_bucket_themselves(run: Run) -> None:
     command = [sys.executable, "-m", "wdct_dist", "evaluate", str(run.config), "dispatch.executor=ray", "dispatch.num_engines=2"]
-    result = subprocess.run(command, env=os.environ, cwd=run.folder, capture_output=True, text=True, timeout=300)
+    # without swaps, an engine that is early does not take over the other's checkpoint
+    command.append("dispatch.reuse=restart")
+    result = subprocess.run(command, env=os.environ, cwd=run.folder, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr
     assert run.answers().height == 2 * read_table(run.store, "prompts.arrow").num_rows
-    assert {event["engine"] for event in run.events("unit done")} == {0, 1}
+    # but that of a place whose process was not there in time it does take over
+    late = {event["engine"] for event in run.events("place waits")}
+    assert {event["engine"] for event in run.events("unit done")} | late == {0, 1}
     assert json.loads(run.store.read("provenance.json"))["sessions"][0]["ended"].endswith("prompts done")
     assert sorted(path.name for path in run.folder.iterdir()) == ["bucket.yaml"]

@@ -497,9 +497,9 @@ REPEATED = ["A ", "A. ", "(A) ", "Answer: ", "the answer is ", "*", "\n \n", "<t
 
 @pytest.mark.parametrize("piece", REPEATED)
 def test_a_reply_that_repeats_itself_to_the_end_is_read_in_seconds(piece: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     parse_reply(piece * (60_000 // len(piece)), labels=("A", "B"), options=("Yes", "No"), language="en")
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
 
 
 def test_the_parser_imports_nothing_heavy() -> None:

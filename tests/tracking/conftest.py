@@ -38,6 +38,7 @@ def wdct(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def call(python: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "MLFLOW_"))}
         home = {"HOME": str(tmp_path), "WDCT_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+        home["WANDB__SERVICE_WAIT"] = "300"  # seconds until W&B's own process has to be there; of itself it waits for 30
         command = [python, "-m", "wdct_dist", *arguments]
         return subprocess.run(command, cwd=tmp_path, env=kept | home | environment, capture_output=True, text=True, check=False)
 

@@ -49,28 +49,21 @@ def describe(source: Source, *, allow_pickle: bool, trust_remote_code: bool, cac
     time. Of a prefix in an object store only headers and settings are read; `on_this_node` brings the rest.
     Raises `CheckpointError` beginning with the checkpoint's id.
     """
-    cache = cache or cache_root()
-    describe_one = _describe_stored if source.location.startswith(object_store.SCHEMES) else _describe_local
     try:
-        return describe_one(source, allow_pickle, trust_remote_code, cache)
+        return _describe(source, allow_pickle, trust_remote_code, cache or cache_root())
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint {source.checkpoint_id!r}: {error}") from None
-    except OSError as error:
-        raise CheckpointError(
-            f"checkpoint {source.checkpoint_id!r}: {error.filename or source.location} cannot be read or written "
-            f"({error.strerror or error}); check its permissions and the disk."
-        ) from None
 
 
 def describe_all(sources: Sequence[Source], *, allow_pickle: bool, trust_remote_code: bool) -> list[Checkpoint | CheckpointError]:
-    """As `describe`, of each source; or why it cannot be.
+    """As `describe`, of each source; or why it cannot be, without its id.
 
     Directories are described side by side; what is brought, converted or merged takes network, memory and disk, and is so in turn.
     """
 
     def one(source: Source) -> Checkpoint | CheckpointError:
         try:
-            return describe(source, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+            return _describe(source, allow_pickle, trust_remote_code, cache_root())
         except CheckpointError as error:
             return error
 
@@ -92,6 +85,17 @@ def _is_at_hand(source: Source) -> bool:
     """Whether the source is a directory here that an engine could load as it is."""
     directory = source.location
     return os.path.isabs(directory) and os.path.isdir(directory) and not os.path.isfile(os.path.join(directory, ADAPTER_CONFIG))
+
+
+def _describe(source: Source, allow_pickle: bool, trust_remote_code: bool, cache: Path) -> Checkpoint:
+    describe_one = _describe_stored if source.location.startswith(object_store.SCHEMES) else _describe_local
+    try:
+        return describe_one(source, allow_pickle, trust_remote_code, cache)
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename or source.location} cannot be read or written ({error.strerror or error}); "
+            "check its permissions and the disk."
+        ) from None
 
 
 def _describe_local(source: Source, allow_pickle: bool, trust_remote_code: bool, cache: Path) -> Checkpoint:

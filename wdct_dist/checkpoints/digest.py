@@ -11,13 +11,12 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from wdct_dist.cache import cache_root
+from wdct_dist.cache import cache_root, put_in_place
 from wdct_dist.checkpoints.file_lock import locked
 from wdct_dist.checkpoints.weights import weight_files
 from wdct_dist.ids import file_sha256
@@ -126,19 +125,10 @@ def _is_sha256(value: object) -> bool:
 
 
 def _remember(store: Path, entries: Entries) -> None:
-    """Adds entries; written beside, then put in place. A cache that cannot be written costs time, not answers."""
+    """Adds entries. A cache that cannot be written costs time, not answers."""
     if not entries:
         return
     with contextlib.suppress(OSError):
         store.parent.mkdir(parents=True, exist_ok=True)
         with locked(store.with_suffix(".lock")):
-            merged = _load(store) | entries
-            descriptor, beside = tempfile.mkstemp(dir=store.parent, prefix="digests-", suffix=".part")
-            try:
-                with os.fdopen(descriptor, "w") as stream:
-                    json.dump({"files": merged}, stream)
-                os.chmod(beside, 0o644)  # mkstemp makes it private; other users of a shared cache read it too
-                os.replace(beside, store)
-            except BaseException:
-                os.unlink(beside)
-                raise
+            put_in_place(store, json.dumps({"files": _load(store) | entries}))

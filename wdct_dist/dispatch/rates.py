@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from wdct_dist.cache import cache_root
+from wdct_dist.cache import cache_root, put_in_place
+from wdct_dist.checkpoints.file_lock import locked
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import Config, Reuse
 from wdct_dist.dispatch.costs import Costs, Profile
@@ -34,11 +35,15 @@ class Rate:
 
 
 def remember(checkpoint: Checkpoint, config: Config, rate: Rate) -> None:
-    """Keeps a measured rate; a forecast's memory is not worth failing a run for, so a cache that cannot be written is let be."""
-    rates = _read() | {_key(checkpoint, config): asdict(rate)}
+    """Keeps a measured rate beside those of other runs, which may do the same now.
+
+    A forecast's memory is not worth failing a run for, so a cache that cannot be written is let be.
+    """
+    file = _file()
     with suppress(OSError):
-        _file().parent.mkdir(parents=True, exist_ok=True)
-        _file().write_text(json.dumps(rates, indent=1))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with locked(file.with_suffix(".lock")):
+            put_in_place(file, json.dumps(_read() | {_key(checkpoint, config): asdict(rate)}, indent=1))
 
 
 def recall(checkpoint: Checkpoint, config: Config) -> Rate | None:

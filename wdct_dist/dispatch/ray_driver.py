@@ -315,7 +315,8 @@ class RayDriver:
 
     def _park(self, place: int, engine: Hosted) -> None:
         engine.is_parked = True
-        self._journal.say("place waits", engine=place, reason=f"the cluster has no room for its engine after {PLACED_S:g} s")
+        why = f"no process for its engine after {PLACED_S:g} s: the cluster has no room, or a node is slow"
+        self._journal.say("place waits", engine=place, reason=why)
         self._scheduler.park(place)
 
     def _give_up_parked(self, waited_s: float) -> None:

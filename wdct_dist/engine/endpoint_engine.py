@@ -68,6 +68,8 @@ class EndpointEngine:
         self._key = api_key(settings)
         self._budget = Budget(budget_limits(settings, self._model), spent)
         self._closed = False
+        self._gate = threading.Lock()
+        """Held while something is handed to the loop, so that it is handed over before the loop ends or not at all."""
         self._loop = asyncio.new_event_loop()
         # a daemon: a process that ends without close() must not hang on its requests
         self._thread = threading.Thread(target=self._loop.run_forever, name="endpoint-engine", daemon=True)
@@ -112,8 +114,6 @@ class EndpointEngine:
 
         Raises `Stopped` with the responses that there are where the budget is spent, the server is down for good, or `stop` was called.
         """
-        if self._closed:
-            raise EngineError("the engine is closed.")
         answered = self._wait(self._answer(prompts, trial))
         if None in answered:
             raise Stopped(self._client.halted or "the engine was stopped", answered)
@@ -125,22 +125,29 @@ class EndpointEngine:
 
     def stop(self, reason: str) -> None:
         """Asks nothing more; calls of `answer` raise `Stopped` as soon as the requests under way have ended."""
-        if not self._closed:
-            self._loop.call_soon_threadsafe(self._client.halt, reason)
+        with self._gate:
+            if not self._closed:
+                self._loop.call_soon_threadsafe(self._client.halt, reason)
 
     def close(self) -> None:
         """Ends all requests. Calls of `answer` that still wait raise `EngineError`."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._gate:
+            if self._closed:
+                return
+            self._closed = True
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     def _wait(self, work: Coroutine[Any, Any, Result]) -> Result:
+        with self._gate:
+            if self._closed:
+                work.close()
+                raise EngineError("the engine is closed.")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+            return future.result()
         except concurrent.futures.CancelledError:
             raise EngineError("the engine is closed.") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -49,16 +50,14 @@ def test_it_is_drawn_without_a_complaint_and_its_controls_work(run: Path, nasty:
         dots = "[...document.querySelectorAll('#cs-chart .mark-symbol path')].map((one) => one.getAttribute('transform')).join()"
         before = await browser.ask(dots)
         await browser.ask(SELECT.format(selector="select[data-signal=domain]", value="Opinion"))
-        await browser.ask("new Promise((done) => setTimeout(done, 300))")
-        assert await browser.ask(dots) != before
+        assert await browser.becomes(f"{dots} !== {json.dumps(before)}", True)
         everything = await browser.ask("document.querySelector('#item-count').textContent")
         await browser.ask(SELECT.format(selector="#item-filter [name=kind]", value="differ"))
         assert await browser.ask("document.querySelector('#item-count').textContent") != everything
         kinds = await browser.ask("[...new Set([...document.querySelectorAll('.item .kind')].map((one) => one.textContent))]")
         assert kinds == ["words and deeds differ, in every order of the options:"]
         await browser.ask("document.querySelector('.item').open = true")
-        await browser.ask("new Promise((done) => setTimeout(done, 100))")
-        assert await browser.ask("document.querySelectorAll('.item[open] .replies pre').length") >= 4
+        assert await browser.becomes("document.querySelectorAll('.item[open] .replies pre').length >= 4", True)
         assert await browser.ask("document.querySelectorAll('img').length") == 0
         assert browser.complaints == []
 
@@ -89,11 +88,6 @@ def test_one_checkpoint_and_domain_of_words_against_deeds_is_drawn_at_a_time(run
 
     async def visit(browser: Any) -> None:
         await browser.open(run / "report.html")
-        counts = [await browser.ask(dots)]
-        for signal, value in (("checkpoint", "run/step-300"), ("domain", "Opinion")):
-            await browser.ask(SELECT.format(selector=f"#words-and-deeds [data-signal={signal}]", value=value))
-            await browser.ask("new Promise((done) => setTimeout(done, 300))")
-            counts.append(await browser.ask(dots))
         groups = next(rows for rows in (await browser.ask("read('words-deeds-spec')"))["datasets"].values() if "item_id" in rows[0])
         way = await browser.ask("document.querySelector('[data-signal=asked]').value")
 
@@ -101,7 +95,12 @@ def test_one_checkpoint_and_domain_of_words_against_deeds_is_drawn_at_a_time(run
             shown = [one for one in groups if (one["checkpoint_id"], one["asked"]) == (checkpoint_id, way)]
             return sum(len(one["word"]) for one in shown if domain in (None, one["domain"]))
 
-        assert counts == [expected("run/step-100"), expected("run/step-300"), expected("run/step-300", "Opinion")]
+        wanted = [expected("run/step-100"), expected("run/step-300"), expected("run/step-300", "Opinion")]
+        counts = [await browser.ask(dots)]
+        for count, signal, value in ((wanted[1], "checkpoint", "run/step-300"), (wanted[2], "domain", "Opinion")):
+            await browser.ask(SELECT.format(selector=f"#words-and-deeds [data-signal={signal}]", value=value))
+            counts.append(await browser.becomes(dots, count))
+        assert counts == wanted
         assert 0 < counts[2] < counts[1]
         # the same choice in another place of the page follows
         assert await browser.ask("document.querySelector('#answer [data-signal=domain]').value") == "Opinion"
@@ -181,7 +180,8 @@ def test_letters_stand_out_from_the_page_in_light_and_dark(run: Path) -> None:
             background = await browser.ask("getComputedStyle(document.body).backgroundColor")
             assert background == ("rgb(22, 24, 27)" if dark else "rgb(255, 255, 255)")
             await browser.ask("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-            await browser.ask("new Promise((done) => setTimeout(done, 100))")
+            empty = "[...document.querySelectorAll('.item .sides')].filter((one) => one.childElementCount === 0).length"
+            assert await browser.becomes(empty, 0) == 0
             found = await browser.ask(contrast)
             assert found["weak"] == []
             assert found["count"] > 500
