@@ -52,7 +52,10 @@ class Watched:
 
     def scored(self) -> list[str]:
         file = self.run / "scores" / "summary.arrow"
-        return pl.read_ipc(file)["checkpoint_id"].unique().sort().to_list() if file.exists() else []
+        if not file.exists():
+            return []
+        # opened once: Polars opens a file by its name several times, and it may be replaced between two of them
+        return pl.read_ipc(file.read_bytes())["checkpoint_id"].unique().sort().to_list()
 
     def events(self, *kinds: str) -> list[dict[str, Any]]:
         return [event for event in read_events(Store(str(self.run))) if event["event"] in kinds]
