@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -53,6 +54,7 @@ class Head:
         ports = {name: free_port() for name in names}
         self.ray = str(Path(sys.executable).with_name("ray"))
         self.server = f"http://127.0.0.1:{ports['dashboard-port']}"
+        self._agent_port = ports["dashboard-agent-listen-port"]
         self.metrics_url = f"http://127.0.0.1:{ports['metrics-export-port']}/metrics"
         self.env = {
             **os.environ,
@@ -73,6 +75,11 @@ class Head:
     def submit(self, name: str, entrypoint: str, *options: str) -> subprocess.CompletedProcess[str]:
         environment = str(ROOT / "cluster" / "runtime_env.yaml")
         return self.job("submit", "--submission-id", name, "--runtime-env", environment, *options, "--", *entrypoint.split())
+
+    def takes_jobs(self) -> bool:
+        """Whether the job server is there, and the agent that begins jobs, for which it waits 10 s only. Else raises `OSError`."""
+        socket.create_connection(("127.0.0.1", self._agent_port), timeout=60).close()
+        return bool(self.get("/api/version"))
 
     def get(self, path: str) -> Any:
         request = urllib.request.Request(self.server + path, headers={"Authorization": f"Bearer {self.env['RAY_AUTH_TOKEN']}"})
@@ -120,7 +127,7 @@ def wait_for(what: Callable[[], Any], timeout_s: float = 300) -> None:
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     head = Head(tmp_path_factory.mktemp("head"))
     try:
-        wait_for(lambda: head.get("/api/version"))
+        wait_for(head.takes_jobs)
         yield head
     finally:
         head.stop()
