@@ -23,10 +23,12 @@ def test_the_first_signal_is_a_request_and_the_second_ends_at_once(number: signa
 
 
 def test_after_sigterm_waiting_has_an_end_and_after_ctrl_c_it_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Interrupts() as patient:
+        signal.raise_signal(signal.SIGTERM)
+        assert not patient.overdue
     monkeypatch.setattr(interrupts, "TERM_GRACE_S", 0.05)
     with Interrupts() as terminated:
         signal.raise_signal(signal.SIGTERM)
-        assert not terminated.overdue
         time.sleep(0.06)
         assert terminated.overdue
     with Interrupts() as interrupted:

@@ -85,6 +85,7 @@ def test_the_manifest_is_written_between_units_but_not_for_each(
     journal: Journal, worker: Worker, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker.start()
+    monkeypatch.setattr(journal_module, "MANIFEST_EVERY_S", 600.0)  # more than a slow machine takes for a unit
     journal.unit_done(0, worker.run(unit(0, 40)))
     assert not store.exists(MANIFEST)
     monkeypatch.setattr(journal_module, "MANIFEST_EVERY_S", 0.0)

@@ -50,11 +50,11 @@ class Head:
         """As a machine that loses its power: no process gets to say goodbye."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(30)
+            self._process.wait(180)
             self._process = None
 
 
-def wait_for(what: Callable[[], Any], timeout_s: float = 60) -> None:
+def wait_for(what: Callable[[], Any], timeout_s: float = 300) -> None:
     deadline = time.monotonic() + timeout_s
     while not what():
         assert time.monotonic() < deadline
@@ -64,9 +64,11 @@ def wait_for(what: Callable[[], Any], timeout_s: float = 60) -> None:
 @pytest.fixture
 def head(tmp_path: Path) -> Iterator[Head]:
     one = Head(tmp_path)
-    one.start()
-    yield one
-    one.kill()
+    try:
+        one.start()
+        yield one
+    finally:
+        one.kill()
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def test_a_run_waits_for_its_head_and_goes_on_when_it_is_back(head: Head, config
         head.kill()
         wait_for(lambda: events(config, "head lost"))
         head.start()
-        _, said = driver.communicate(timeout=120)
+        _, said = driver.communicate(timeout=600)
     assert driver.returncode == 0, said
     assert "head lost" in said
     rows = answers(config)
@@ -97,7 +99,7 @@ def test_a_head_that_does_not_come_back_ends_the_run_which_says_so(head: Head, c
     with subprocess.Popen(command, env=head.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as driver:
         wait_for(lambda: list((config.parent / "run" / "answers").glob("*.arrow")))
         head.kill()
-        _, said = driver.communicate(timeout=120)
+        _, said = driver.communicate(timeout=600)
     assert driver.returncode == 3, said
     assert "is gone, and was not back after dispatch.head_wait_s = 1" in " ".join(said.split())
     assert "Traceback" not in said
@@ -126,7 +128,7 @@ def test_a_head_that_is_lost_while_a_watched_directory_rests_is_joined_again(hea
         head.start()
         save("checkpoint-2")
         (watched / "done").touch()
-        _, said = driver.communicate(timeout=120)
+        _, said = driver.communicate(timeout=600)
     assert driver.returncode == 0, said
     assert len(events(config, "head back")) == 1
     assert [event["checkpoint"] for event in events(config, "engine started")] == ["run1/checkpoint-1", "run1/checkpoint-2"]

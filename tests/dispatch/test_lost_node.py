@@ -17,6 +17,7 @@ import pytest
 CONFIG = """
 run_dir: {run}
 checkpoints: [demo]
+trials: 20
 engine: {{kind: scripted, scripted: {{delay_s: 0.1}}}}
 report: {{html: false}}
 dispatch: {{shard_size: 4, num_engines: 2, engine_cpus: 1, max_restarts: 1}}
@@ -60,7 +61,7 @@ class Nodes:
         print(word, file=self._process.stdin, flush=True)
 
     def close(self) -> None:
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=300)
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
 
 
 def until(condition: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline, "it does not happen"
         assert process.poll() is None, "the run is over"
@@ -83,24 +84,31 @@ def test_a_lost_nodes_place_waits_while_the_others_go_on_and_works_again_when_th
     config.write_text(CONFIG.format(run=run))
 
     def events(name: str) -> list[dict[str, object]]:
-        lines = (run / "events.jsonl").read_text().splitlines() if (run / "events.jsonl").exists() else []
-        return [event for event in map(json.loads, lines) if event["event"] == name]
+        lines = (run / "events.jsonl").read_text().splitlines(keepends=True) if (run / "events.jsonl").exists() else []
+        # the last one may be under way
+        return [event for event in map(json.loads, (line for line in lines if line.endswith("\n"))) if event["event"] == name]
+
+    def is_after(event: dict[str, object], other: dict[str, object]) -> bool:
+        return str(event["time"]) > str(other["time"])
 
     with log.open("wb") as stream:
         command = [sys.executable, "-m", "wdct_dist", "evaluate", str(config)]
         process = subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": nodes.address}, stdout=stream, stderr=stream)
     until(lambda: len({event["engine"] for event in events("unit done")}) == 2, process)
+    # on a slow machine a place may have waited for its process at first
+    waited = len(events("place waits"))
     nodes.tell("remove")
-    until(lambda: events("place waits"), process)
-    [waits] = events("place waits")
+    until(lambda: len(events("place waits")) > waited, process)
+    [waits] = events("place waits")[waited:]
+    until(lambda: any(is_after(event, waits) for event in events("unit done")), process)  # by others, while the place waits
     nodes.tell("add")
-    until(lambda: any(event["time"] > waits["time"] for event in events("engine started")), process)  # type: ignore[operator]
+    until(lambda: any(is_after(event, waits) for event in events("engine started")), process)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 3, log.read_text()
-    assert [event["engine"] for event in events("place has room")] == [waits["engine"]]
+    assert process.wait(300) == 3, log.read_text()
+    assert [event["engine"] for event in events("place has room") if is_after(event, waits)] == [waits["engine"]]
     back = events("engine started")[-1]
     assert back["engine"] == waits["engine"]
-    others = [event for event in events("unit done") if str(waits["time"]) < str(event["time"]) < str(back["time"])]
-    assert others, "nobody worked while the place waited"
-    assert events("start failed") == events("place given up") == []
+    # an actor that the cluster gave to the node before it knew of its end has failed; one that waits has not
+    assert not [event for event in events("start failed") if is_after(event, waits) or event["engine"] != waits["engine"]]
+    assert events("place given up") == []
     assert pl.scan_ipc(str(run / "answers" / "*.arrow")).filter(pl.col("error").is_not_null()).collect().is_empty()

@@ -59,7 +59,7 @@ def drop(directory: Path) -> None:
 def prefetched(directory: Path) -> int:
     prefetch = Prefetch()
     prefetch.start(checkpoint_in(directory), max_gib=None, allow_pickle=False)
-    assert prefetch.wait(30)
+    assert prefetch.wait(300)
     prefetch.close()
     return prefetch.num_bytes_read
 
@@ -82,14 +82,14 @@ def test_nothing_is_read_ahead_where_memory_is_short(directory: Path, monkeypatc
     monkeypatch.setattr("wdct_dist.dispatch.prefetch.available_bytes", lambda: 2000)
     prefetch = Prefetch()
     prefetch.start(checkpoint_in(directory), max_gib=None, allow_pickle=False)
-    assert prefetch.wait(30)
+    assert prefetch.wait(300)
     assert prefetch.num_bytes_read == 0
 
 
 def test_a_checkpoint_that_cannot_be_had_is_left_for_the_engine_to_meet(tmp_path: Path) -> None:
     prefetch = Prefetch()
     prefetch.start(checkpoint_in(tmp_path / "gone"), max_gib=None, allow_pickle=False)
-    assert prefetch.wait(30)
+    assert prefetch.wait(300)
     assert prefetch.num_bytes_read == 0
 
 
@@ -118,7 +118,7 @@ def test_what_several_engines_of_a_node_want_is_brought_once_and_read_once(
     several = [Prefetch() for _ in range(4)]
     for one in several:
         one.start(checkpoint, max_gib=None, allow_pickle=False)
-    assert all(one.wait(30) for one in several)
+    assert all(one.wait(300) for one in several)
     assert len(brought) == 1
     assert sorted(one.num_bytes_read for one in several) == [0, 0, 0, 1500]
     for one in several:
@@ -128,12 +128,12 @@ def test_what_several_engines_of_a_node_want_is_brought_once_and_read_once(
 def test_another_engine_reads_it_where_the_first_one_has_gone_on(directory: Path, tmp_path: Path) -> None:
     first, second = Prefetch(), Prefetch()
     first.start(checkpoint_in(directory), max_gib=None, allow_pickle=False)
-    assert first.wait(30)
+    assert first.wait(300)
     first.start(checkpoint_in(tmp_path / "gone"), max_gib=None, allow_pickle=False)
-    assert first.wait(30)
+    assert first.wait(300)
     forget(directory)
     second.start(checkpoint_in(directory), max_gib=None, allow_pickle=False)
-    assert second.wait(30)
+    assert second.wait(300)
     assert second.num_bytes_read == 1500
     second.close()
     first.close()

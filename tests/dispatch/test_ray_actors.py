@@ -57,7 +57,7 @@ def run(name, *overrides, wanted, meanwhile=lambda processes: None):
     gone = 0
     for handle in handles:
         try:
-            ray.get(handle.__ray_ready__.remote(), timeout=10)
+            ray.get(handle.__ray_ready__.remote(), timeout=120)
         except ray.exceptions.RayActorError:
             gone += 1
     pool.close()
@@ -65,9 +65,11 @@ def run(name, *overrides, wanted, meanwhile=lambda processes: None):
     said = [event for event in events if event in ("start failed", "engine lost", "checkpoint failed")]
     print(json.dumps({"made": counts, "used": len(set(used) & set(processes)), "gone": gone, "code": outcome.exit_code, "said": said}))
 
-run("two", "dispatch.shard_size=8", wanted=[1, 2, 9])
+# engines that take their time: a run lasts until each has begun, and until a dead one is noticed
+slow = ["dispatch.shard_size=8", "engine.scripted.delay_s=0.1"]
+run("two", *slow, wanted=[1, 2, 9])
 run("few", "dispatch.shard_size=1000", "checkpoints=[alpha]", wanted=[5])
-run("killed", "dispatch.shard_size=8", wanted=[2], meanwhile=lambda processes: os.kill(processes[0], signal.SIGKILL))
+run("killed", *slow, wanted=[2], meanwhile=lambda processes: os.kill(processes[0], signal.SIGKILL))
 """
 
 
@@ -77,7 +79,7 @@ def lives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, objec
     folder = tmp_path_factory.mktemp("ahead")
     # in a process of its own, since Ray reads its environment when it is imported
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    done = subprocess.run([sys.executable, "-c", LIFE, str(folder)], env=environment, capture_output=True, text=True, timeout=180)
+    done = subprocess.run([sys.executable, "-c", LIFE, str(folder)], env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]  # among what Ray says of a killed process
     return dict(zip(("two", "few", "killed"), said, strict=True))

@@ -43,7 +43,7 @@ print("there at the end:", ray.is_initialized(), len(threading.enumerate()), sig
 def test_a_local_ray_lasts_from_its_begin_to_its_end_and_belongs_to_whoever_began_it() -> None:
     # in a process of its own, since Ray reads its environment when it is imported
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    done = subprocess.run([sys.executable, "-c", LIFE], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", LIFE], env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["True", "a task", "left alone by who did not start it: True", "there at the end: False 1 True"]
     assert "SIGTERM" not in done.stderr

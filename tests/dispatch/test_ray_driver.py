@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -31,10 +33,12 @@ NUM_PROMPTS = 54
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+    """A port that is free and stays so: the system gives none below 32768 to who asks for any, Ray's workers have those up to 19999."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as tried:
+            tried.bind(("", port))
+            return port
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +63,16 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     with log.open("wb") as stream:
         process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
-    deadline = time.monotonic() + 120
-    while "Ray runtime started" not in log.read_text():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
-    yield {**environment, "RAY_ADDRESS": address}
-    process.terminate()
-    process.wait(60)
+    try:
+        deadline = time.monotonic() + 300
+        while "Ray runtime started" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield {**environment, "RAY_ADDRESS": address}
+    finally:
+        process.terminate()
+        process.wait(180)
 
 
 @pytest.fixture
@@ -78,12 +84,13 @@ def config(tmp_path: Path) -> Path:
 
 def evaluate(config: Path, head: dict[str, str], *overrides: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "wdct_dist", "evaluate", str(config), *overrides]
-    return subprocess.run(command, env=head, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=head, capture_output=True, text=True, timeout=900)
 
 
 def events(config: Path, name: str) -> list[dict[str, object]]:
-    lines = (config.parent / "run" / "events.jsonl").read_text().splitlines()
-    return [event for event in map(json.loads, lines) if event["event"] == name]
+    lines = (config.parent / "run" / "events.jsonl").read_text().splitlines(keepends=True)
+    # the last one may be under way
+    return [event for event in map(json.loads, (line for line in lines if line.endswith("\n"))) if event["event"] == name]
 
 
 def answers(config: Path) -> pl.DataFrame:
@@ -95,9 +102,9 @@ def test_a_running_cluster_is_joined_and_left_running(config: Path, head: dict[s
     assert result.returncode == 0, result.stderr
     assert answers(config).height == NUM_PROMPTS
     command = [str(Path(sys.executable).with_name("ray")), "status"]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     # the cluster's monitor writes its first status some seconds after the head has started: until then there is none to be read
-    while "Active" not in (alive := subprocess.run(command, env=head, capture_output=True, text=True, timeout=60)).stdout:
+    while "Active" not in (alive := subprocess.run(command, env=head, capture_output=True, text=True, timeout=300)).stdout:
         assert alive.returncode == 0, alive.stderr
         assert time.monotonic() < deadline, alive.stdout
         time.sleep(0.5)
@@ -174,7 +181,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode != 0:
         pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    # also where the process of an engine, which was killed, still has a file of it
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def test_a_full_disk_ends_the_run_with_the_reason_and_no_broken_file(small_disk: Path, config: Path, head: dict[str, str]) -> None:
@@ -183,25 +191,27 @@ def test_a_full_disk_ends_the_run_with_the_reason_and_no_broken_file(small_disk:
     assert result.returncode == 1
     assert "no space left on the device" in result.stderr
     assert "Traceback" not in result.stderr
-    assert [path.name for path in run.rglob(".tmp*")] == []
-    for shard in (run / "answers").iterdir():
+    # what an engine was writing when it was killed is left under a hidden name
+    for shard in (run / "answers").glob("[!.]*"):
         verify(f"answers/{shard.name}", shard.read_bytes())
     subprocess.run(["mount", "-o", "remount,size=30m", str(small_disk)], check=True)
     result = evaluate(config, head, f"run_dir={run}", "data.limit=96", "trials=20", "dispatch.shard_size=64")
     assert result.returncode == 0, result.stderr
+    assert [path.name for path in run.rglob(".tmp*")] == []
     assert pl.scan_ipc(str(run / "answers" / "*.arrow")).collect().height == 448 * 20
 
 
 def test_an_engine_that_hangs_is_ended_and_the_prompt_that_hangs_it_stands_alone(config: Path, head: dict[str, str]) -> None:
     items = [json.loads(line) for line in (Path(__file__).parents[2] / "wdct_dist/items/data/bundled.jsonl").read_text().splitlines()]
-    hanging = json.dumps(items[5]["deed"]["question"])
-    overrides = [f"engine.scripted.hang_on={hanging}", "dispatch.unit_timeout_s=4", "dispatch.max_attempts=1"]
+    # of its two orders the one that shows this option first; the time-out is long for the others, which take milliseconds
+    hanging = json.dumps(f"A. {items[5]['deed']['options'][0]}")
+    overrides = [f"engine.scripted.hang_on={hanging}", "dispatch.unit_timeout_s=15", "dispatch.max_attempts=1"]
     overrides += ["data.limit=6", "dispatch.shard_size=1", "dispatch.units_in_flight=1"]
     result = evaluate(config, head, *overrides)
     assert result.returncode == 0, result.stderr
     failed = answers(config).filter(pl.col("error").is_not_null())
-    assert failed.height == len(items[5]["deed"]["options"])
-    assert failed["error"].str.contains(r"no unit done in 4(\.0)? s").all()
+    assert failed.height == 1
+    assert failed["error"].str.contains(r"no unit done in 15(\.0)? s").all()
     lost = events(config, "engine lost")
     assert len(lost) >= failed.height  # on a busy machine an engine may be slow enough to be taken for one that hangs
     assert all("dispatch.unit_timeout_s" in str(event["reason"]) for event in lost)

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -21,16 +20,20 @@ from typing import Any
 import polars as pl
 import pytest
 
+from tests.dispatch.test_chaos import command, session
+from tests.dispatch.test_ray_driver import free_port
+
 ROOT = Path(__file__).parents[2]
 CONFIG = """
 run_dir: {run}
 data: {{limit: 24}}
 checkpoints: [alpha, beta]
-engine: {{kind: scripted, scripted: {{delay_s: 0.1}}}}
+engine: {{kind: scripted, scripted: {{delay_s: 1.0}}}}
 report: {{html: false}}
-dispatch: {{shard_size: 8}}
+dispatch: {{shard_size: 1}}
 metrics: {{bootstrap_resamples: 10}}
 """
+"""Each checkpoint takes two minutes: long enough to be followed and stopped at its first shards, however slow Ray's commands are."""
 NUM_PROMPTS = 224
 KEYS = ["checkpoint_id", "prompt_id", "trial"]
 WDCT = f"{sys.executable} -m wdct_dist"
@@ -48,9 +51,10 @@ class Head:
 
     def __init__(self, folder: Path) -> None:
         names = ("port", "dashboard-port", "dashboard-agent-listen-port", "metrics-export-port", "ray-client-server-port")
-        ports = dict(zip(names, free_ports(len(names)), strict=True))
+        ports = {name: free_port() for name in names}
         self.ray = str(Path(sys.executable).with_name("ray"))
         self.server = f"http://127.0.0.1:{ports['dashboard-port']}"
+        self._agent_port = ports["dashboard-agent-listen-port"]
         self.metrics_url = f"http://127.0.0.1:{ports['metrics-export-port']}/metrics"
         self.env = {
             **os.environ,
@@ -64,7 +68,7 @@ class Head:
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(command, env=self.env, stdout=log, stderr=log, start_new_session=True)
 
-    def job(self, command: str, *arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    def job(self, command: str, *arguments: str, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
         words = [self.ray, "job", command, "--address", self.server, *arguments]
         return subprocess.run(words, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s)
 
@@ -72,15 +76,20 @@ class Head:
         environment = str(ROOT / "cluster" / "runtime_env.yaml")
         return self.job("submit", "--submission-id", name, "--runtime-env", environment, *options, "--", *entrypoint.split())
 
+    def takes_jobs(self) -> bool:
+        """Whether the job server is there, and the agent that begins jobs, for which it waits 10 s only. Else raises `OSError`."""
+        socket.create_connection(("127.0.0.1", self._agent_port), timeout=60).close()
+        return bool(self.get("/api/version"))
+
     def get(self, path: str) -> Any:
         request = urllib.request.Request(self.server + path, headers={"Authorization": f"Bearer {self.env['RAY_AUTH_TOKEN']}"})
-        with urllib.request.urlopen(request, timeout=10) as reply:
+        with urllib.request.urlopen(request, timeout=60) as reply:
             return json.load(reply)
 
     def metrics(self) -> dict[str, float]:
         """Our metrics, by name and by the labels that we gave them; those of one name and labels added up."""
         found: dict[str, float] = {}
-        with urllib.request.urlopen(self.metrics_url, timeout=10) as reply:
+        with urllib.request.urlopen(self.metrics_url, timeout=60) as reply:
             for line in reply.read().decode().splitlines():
                 if (sample := re.fullmatch(r"(ray_wdct_\w+)\{(.*)\} (\S+)", line)) is None:
                     continue
@@ -89,44 +98,36 @@ class Head:
                 found[name] = found.get(name, 0.0) + float(sample[3])
         return found
 
+    def engines(self) -> list[int]:
+        """Processes of engines in this cluster."""
+        return [pid for pid in session(self._process.pid) if command(pid).startswith("ray::Worker")]
+
     def stop(self) -> None:
         # its own process only: `ray stop` would end every cluster on this machine
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(60)
+            self._process.wait(180)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def wait_for(what: Callable[[], Any], timeout_s: float = 60) -> Any:
+def wait_for(what: Callable[[], Any], timeout_s: float = 300) -> None:
+    """Until it is so; what cannot be asked, since a server is not there yet or takes long, is not so yet."""
     deadline = time.monotonic() + timeout_s
-    while not (found := what()):
+    while True:
+        with contextlib.suppress(OSError):
+            if what():
+                return
         assert time.monotonic() < deadline, "it did not come"
         time.sleep(0.3)
-    return found
 
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     head = Head(tmp_path_factory.mktemp("head"))
-
-    def serves() -> bool:
-        try:
-            return bool(head.get("/api/version"))
-        except (urllib.error.URLError, ConnectionError):
-            return False
-
     try:
-        wait_for(serves, 120)
+        wait_for(head.takes_jobs)
         yield head
     finally:
         head.stop()
@@ -145,14 +146,8 @@ def on_the_dashboard() -> set[str]:
     return {name for panel in board["panels"] for target in panel["targets"] for name in re.findall(r"ray_wdct_\w+", target["expr"])}
 
 
-def engines() -> list[str]:
-    names = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [name for name in names if "ray::Worker" in name]
-
-
 def test_a_job_is_followed_stopped_and_submitted_again(head: Head, config: Path) -> None:
     run = config.parent / "tonight"
-    before = set(engines())
     # the shell outlives the signal to say how `wdct` ended; Ray keeps no exit code of a job that was stopped
     script = config.parent / "job.sh"
     script.write_text(f"trap '' TERM\n{WDCT} evaluate {config}\necho exit code $?\n")
@@ -163,7 +158,8 @@ def test_a_job_is_followed_stopped_and_submitted_again(head: Head, config: Path)
     wait_for(lambda: shown <= {name.partition(",")[0] for name in head.metrics()})
     exported = {name: value for name, value in head.metrics().items() if name.startswith("ray_wdct_prompts_total")}
     assert set(exported) == {"ray_wdct_prompts_total,checkpoint=alpha,run=tonight,variant=direct"}
-    assert 8 <= min(exported.values()) <= NUM_PROMPTS
+    assert 1 <= min(exported.values()) <= NUM_PROMPTS
+    assert head.engines()
     stopped = head.job("stop", "first")
     assert "was stopped" in stopped.stdout + stopped.stderr
     assert head.get("/api/jobs/first")["status"] == "STOPPED"
@@ -172,7 +168,7 @@ def test_a_job_is_followed_stopped_and_submitted_again(head: Head, config: Path)
     assert "stopped by SIGTERM; what is done is safe, the same command goes on from here" in log
     assert "exit code 3" in log
     assert "\x1b" not in "".join(line for line in log.splitlines() if "prompts (" in line)
-    wait_for(lambda: set(engines()) <= before)
+    wait_for(lambda: not head.engines())
     shards = {path: path.stat().st_mtime_ns for path in run.glob("answers/*.arrow")}
 
     again = head.submit("second", f"{WDCT} evaluate {config} engine.scripted.delay_s=0")
@@ -240,12 +236,19 @@ def test_what_a_run_does_is_exported_with_its_values_by_checkpoint_and_variant(h
     assert len(on_the_dashboard()) >= 6
     assert on_the_dashboard() <= {f"ray_wdct_{name.partition(',')[0]}" for name in expected}
 
-    def exported() -> dict[str, float]:
-        found = {name.removeprefix("ray_wdct_"): value for name, value in head.metrics().items() if "run=fed" in name}
-        found.pop("events_total,event=unit given,run=fed", None)
-        return found if expected.keys() <= found.keys() else {}
+    found: dict[str, float] = {}
+
+    def is_exported() -> bool:
+        """Ray may read the values while they are set, and has the others the next time."""
+        exported = {name.removeprefix("ray_wdct_"): value for name, value in head.metrics().items() if "run=fed" in name}
+        exported.pop("events_total,event=unit given,run=fed", None)
+        found.clear()
+        found.update(exported)
+        return found == expected
 
     try:
-        assert wait_for(exported) == expected
+        with contextlib.suppress(AssertionError):
+            wait_for(is_exported)
+        assert found == expected
     finally:
         end.touch()

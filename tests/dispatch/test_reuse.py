@@ -56,7 +56,7 @@ def evaluate(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         config = tmp_path / f"{name}.yaml"
         config.write_text(CONFIG.format(run=tmp_path / name))
         command = [sys.executable, "-m", "wdct_dist", "evaluate", str(config), f"dispatch.executor={request.param}", *overrides]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=900)
         return Ended(tmp_path / name, result.returncode, result.stderr, request.param)
 
     return evaluated

@@ -201,7 +201,7 @@ def evaluate(adapter_family: dict[str, Path], tmp_path: Path, monkeypatch: pytes
         if executor == "local":  # in this process, which has vLLM
             assert pipeline.evaluate(load_config(path)).exit_code == 0
             return Ended(run)
-        done = subprocess.run([sys.executable, "-m", "wdct_dist", "evaluate", str(path)], capture_output=True, text=True, timeout=300)
+        done = subprocess.run([sys.executable, "-m", "wdct_dist", "evaluate", str(path)], capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stderr
         return Ended(run)
 
