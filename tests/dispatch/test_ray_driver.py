@@ -28,6 +28,15 @@ dispatch: {{shard_size: 16}}
 metrics: {{bootstrap_resamples: 10}}
 """
 
+PARKS_AT_ONCE = """
+from wdct_dist.cli.main import main
+from wdct_dist.dispatch import ray_driver, ray_pool
+ray_driver.PLACED_S = ray_driver.POLL_S = 0.0
+ray_pool.Ahead.take = lambda self, size: []
+raise SystemExit(main())
+"""
+"""The program, where every place waits for its actor at first, as on a slow machine."""
+
 NUM_PROMPTS = 54
 """Of the first 12 bundled items: as many as options, a side."""
 
@@ -110,9 +119,15 @@ def test_a_running_cluster_is_joined_and_left_running(config: Path, head: dict[s
         time.sleep(0.5)
 
 
-def test_a_token_that_the_cluster_does_not_want_is_said_with_what_to_do(config: Path, head: dict[str, str]) -> None:
+@pytest.mark.parametrize(("program", "waits"), [(("-m", "wdct_dist"), 0), (("-c", PARKS_AT_ONCE), 1)])
+def test_a_token_that_the_cluster_does_not_want_is_said_with_what_to_do(
+    program: tuple[str, str], waits: int, config: Path, head: dict[str, str]
+) -> None:
     environment = {name: value for name, value in head.items() if name != "RAY_AUTH_MODE"}
-    result = evaluate(config, environment | {"RAY_AUTH_TOKEN": "0123456789abcdef" * 4})
+    environment["RAY_AUTH_TOKEN"] = "0123456789abcdef" * 4
+    command = [sys.executable, *program, "evaluate", str(config), "dispatch.max_restarts=0"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    assert len(events(config, "place waits")) >= waits
     assert result.returncode == 2, result.stderr
     assert "was started without token authentication, and this driver sends a token" in result.stderr
     assert "Set RAY_AUTH_MODE=disabled" in result.stderr

@@ -222,6 +222,7 @@ class RayDriver:
             loaded: EngineFacts | Swap = ray.get(call)
         except Exception as error:
             if engine.is_parked:
+                self._refuse_first(classify(error, starting=True))
                 self._scheduler.unpark(place)
                 self._lost(place, reason(error))
             else:
@@ -264,14 +265,18 @@ class RayDriver:
             return
         fault, why = classify(error, starting=True), reason(error)
         self._discard(place)
-        if fault is Fault.engine_lost and not self._has_started:
-            refuse_needless_token()
+        self._refuse_first(fault)
         if fault not in (Fault.checkpoint, Fault.engine_lost):
             raise root_cause(error)
         self._journal.say("start failed", engine=place, checkpoint=engine.checkpoint_id, reason=why)
         allowed = CRASHES_WHILE_STARTING if fault is Fault.engine_lost else 1
         if self._scheduler.start_failed(place, engine.checkpoint_id, why, allowed=allowed):
             self._journal.say("checkpoint failed", checkpoint=engine.checkpoint_id, reason=why)
+
+    def _refuse_first(self, fault: Fault) -> None:
+        """Raises what is wrong with the cluster, where that explains why the first actor died."""
+        if fault is Fault.engine_lost and not self._has_started:
+            refuse_needless_token()
 
     def _share_failed(self, place: int, engine: Hosted, sharing: Sharing, error: Exception) -> None:
         """The engine did not take an adapter, or did not start for any: merged they need none of it.
