@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -64,6 +65,9 @@ class Head:
         }
         command = [self.ray, "start", "--head", "--block", "--num-cpus=2", "--include-dashboard=true", "--disable-usage-stats"]
         command += [f"--{name}={port}" for name, port in ports.items()]
+        # a job joins the last cluster that was started with the same directory; a short name, since sockets lie below it
+        self._session = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
+        command.append(f"--temp-dir={self._session.name}")
         self.log = folder / "head.log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(command, env=self.env, stdout=log, stderr=log, start_new_session=True)
@@ -110,6 +114,7 @@ class Head:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+            self._session.cleanup()
 
 
 def wait_for(what: Callable[[], Any], timeout_s: float = 300) -> None:
