@@ -17,6 +17,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from tests.processes import command, descendants
+
 KEYS = ["checkpoint_id", "prompt_id", "trial"]
 CRASHES = 4
 """As in the driver: engines may die so often in a row while they load a checkpoint."""
@@ -77,37 +79,13 @@ class Evaluation:
     def engines(self) -> list[int]:
         """Processes of engines that belong to this evaluation's session."""
         assert self.process is not None
-        return [pid for pid in session(self.process.pid) if command(pid).startswith("ray::Worker")]
+        return [pid for pid in descendants(self.process.pid) if command(pid).startswith("ray::Worker")]
 
     def answers(self) -> pl.DataFrame:
         return pl.scan_ipc(str(self.run / "answers" / "*.arrow")).collect().sort(KEYS)
 
     def log(self) -> str:
         return self.run.with_suffix(".log").read_text()
-
-
-def command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def session(leader: int) -> list[int]:
-    """Living processes whose environment or ancestry goes back to `leader`."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-            except (OSError, ValueError):
-                continue
-            if state != "Z":
-                parents[int(entry.name)] = int(parent)
-    found = {leader}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return sorted(found - {leader})
 
 
 def until(condition: object, timeout_s: float = 300) -> bool:
@@ -163,7 +141,7 @@ def kill_driver(evaluation: Evaluation, generator: random.Random, longest_s: flo
     """Kills the driver at a random moment; its engines end with it. Returns those of its processes that still live, with their commands."""
     process = evaluation.start()
     time.sleep(generator.uniform(1.0, longest_s))
-    left = session(process.pid)
+    left = descendants(process.pid)
     engines = evaluation.engines()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -239,7 +217,7 @@ def stop(evaluation: Evaluation, number: signal.Signals) -> None:
     """Sends a signal to the driver once something is on disk, and sees it end as it should."""
     process = evaluation.start()
     assert until(lambda: (evaluation.run / "answers").exists() and any((evaluation.run / "answers").glob("*.arrow")))
-    left = session(process.pid)
+    left = descendants(process.pid)
     process.send_signal(number)
     assert evaluation.wait() == 3, evaluation.log()
     assert f"stopping: on {number.name}" in evaluation.log()

@@ -16,7 +16,8 @@ import polars as pl
 import pytest
 from safetensors.numpy import save_file
 
-from tests.dispatch.test_ray_driver import NUM_PROMPTS, answers, events, free_port
+from tests.dispatch.test_ray_driver import NUM_PROMPTS, answers, events
+from tests.processes import free_port
 
 CONFIG = """
 run_dir: {run}

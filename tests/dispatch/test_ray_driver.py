@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import random
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from tests.processes import free_port
 from wdct_dist.tables.shards import verify
 
 CONFIG = """
@@ -39,15 +37,6 @@ raise SystemExit(main())
 
 NUM_PROMPTS = 54
 """Of the first 12 bundled items: as many as options, a side."""
-
-
-def free_port() -> int:
-    """A port that is free and stays so: the system gives none below 32768 to who asks for any, Ray's workers have those up to 19999."""
-    while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)
-        with contextlib.suppress(OSError), socket.socket() as tried:
-            tried.bind(("", port))
-            return port
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tests.dispatch.test_chaos import command, session
-from tests.dispatch.test_ray_driver import free_port
+from tests.processes import command, descendants, free_port
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -104,7 +103,7 @@ class Head:
 
     def engines(self) -> list[int]:
         """Processes of engines in this cluster."""
-        return [pid for pid in session(self._process.pid) if command(pid).startswith("ray::Worker")]
+        return [pid for pid in descendants(self._process.pid) if command(pid).startswith("ray::Worker")]
 
     def stop(self) -> None:
         # its own process only: `ray stop` would end every cluster on this machine

@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from tests.processes import command, descendants
 from wdct_dist.report.status import status_text
 from wdct_dist.tables.storage import Store
 
@@ -83,19 +84,6 @@ def tiny_model(tmp_path: Path) -> Callable[..., Path]:
         return directory
 
     return write
-
-
-def descendants(pid: int) -> set[int]:
-    parents = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(entry.parent.name)] = int(entry.read_text().rpartition(")")[2].split()[1])
-        except (OSError, IndexError):
-            continue
-    found = {pid}
-    while new := {child for child, parent in parents.items() if parent in found} - found:
-        found |= new
-    return found
 
 
 def training_process(program: int, lock: Path) -> int | None:
@@ -180,7 +168,7 @@ def test_an_experiment_that_is_killed_twice_is_gone_on_with_where_it_was(
     (trained,) = events_of(run, "stage trained")
     assert (trained["stage"], trained["resumed_at"] > 0) == ("good-word-s0/sft", True)
     deadline = time.monotonic() + 120
-    while any(Path(f"/proc/{pid}/cmdline").exists() and b"ray::" in _command(pid) for pid in started) and time.monotonic() < deadline:
+    while any("ray::" in command(pid) for pid in started) and time.monotonic() < deadline:
         time.sleep(0.1)
     text = status_text(Store(str(run)))
     assert ": not running, incomplete; the same `wdct align` goes on from here\n" in text
@@ -211,13 +199,6 @@ def test_an_experiment_that_is_killed_twice_is_gone_on_with_where_it_was(
     }
     assert rates.filter(checkpoint_id="good-word-s0/dpo", split="train", metric="direct_change")["value"].item() > 0.5
     assert_trained_prompts_are_those_that_were_sent(run, branch)
-
-
-def _command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def assert_trained_prompts_are_those_that_were_sent(run: Path, branch: Path) -> None:

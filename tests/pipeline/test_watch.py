@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ import polars as pl
 import pytest
 from safetensors.numpy import save_file
 
+from tests.processes import command, descendants
 from wdct_dist.config.load import load_config
 from wdct_dist.pipeline import rounds
 from wdct_dist.tables.events import read_events
@@ -95,28 +95,12 @@ class Watching(Watched):
 
     def descendants(self) -> dict[int, str]:
         """Names of the processes that come from it, by process id."""
-        parents = {}
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        found: dict[int, str] = {}
-        grown = {self.process.pid}
-        while grown:
-            grown = {one for one, parent in parents.items() if parent in grown}
-            found |= {one: name for one in grown if (name := command_line(one))}
-        return found
-
-
-def command_line(process: int) -> str:
-    """Empty where it has ended."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ").strip()
-    return ""
+        return {one: name for one in descendants(self.process.pid) if (name := command(one))}
 
 
 def assert_ended(processes: dict[int, str]) -> None:
     deadline = time.monotonic() + 120
-    while left := {process: name for process, name in processes.items() if command_line(process) == name}:
+    while left := {process: name for process, name in processes.items() if command(process) == name}:
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
 
