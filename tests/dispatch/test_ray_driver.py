@@ -31,9 +31,14 @@ from wdct_dist.cli.main import main
 from wdct_dist.dispatch import ray_driver, ray_pool
 ray_driver.PLACED_S = ray_driver.POLL_S = 0.0
 ray_pool.Ahead.take = lambda self, size: []
+collect = ray_driver.RayDriver._collect
+def collect_late(driver):
+    driver._look_for_hangs()
+    collect(driver)
+ray_driver.RayDriver._collect = collect_late
 raise SystemExit(main())
 """
-"""The program, where every place waits for its actor at first, as on a slow machine."""
+"""The program, where every place waits for its actor at first, as on a slow machine: also where the actor fails at once."""
 
 NUM_PROMPTS = 54
 """Of the first 12 bundled items: as many as options, a side."""
@@ -116,8 +121,8 @@ def test_a_token_that_the_cluster_does_not_want_is_said_with_what_to_do(
     environment["RAY_AUTH_TOKEN"] = "0123456789abcdef" * 4
     command = [sys.executable, *program, "evaluate", str(config), "dispatch.max_restarts=0"]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
-    assert len(events(config, "place waits")) >= waits
     assert result.returncode == 2, result.stderr
+    assert len(events(config, "place waits")) >= waits, result.stderr
     assert "was started without token authentication, and this driver sends a token" in result.stderr
     assert "Set RAY_AUTH_MODE=disabled" in result.stderr
     assert "0123456789abcdef" not in result.stderr
