@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
+from wdct_dist import host_memory
 from wdct_dist.align import divergence, provenance, training_log, workers
 from wdct_dist.align.dpo import dpo_trainer
 from wdct_dist.align.sft import sft_trainer
@@ -94,6 +95,8 @@ def _prepare_process(stage: Stage) -> None:
     warnings.simplefilter("ignore")  # of libraries about each other; nobody reads a worker's log
     if stage.num_threads is not None:
         torch.set_num_threads(stage.num_threads)
+    if not stage.on_gpu:
+        host_memory.keep_freed()
 
 
 class _Run:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import itertools
 import queue
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -44,7 +45,7 @@ from wdct_dist.errors import ConfigError, EngineError, SwapRefused
 from wdct_dist.ids import file_sha256
 from wdct_dist.prompts.types import Prompt
 
-SLICE = 256
+SLICE = 64
 """Prompts that a call renders before it hands them over: the engine works on the first while the next are rendered."""
 
 RESERVED = frozenset(
@@ -126,6 +127,8 @@ class VllmEngine:
         """By digest, those taken longest ago first."""
         self._numbers = itertools.count(1)
         self._is_swapping = False
+        self._rendering = threading.Lock()
+        """Calls render one after another: the engine has its first prompts sooner, and answers those of a call together."""
         self._vllm = VllmThread(checkpoint, engine, sampling, tensor_parallel_size, sharing)
         try:
             build = read_build(checkpoint.directory, allow_pickle=engine.allow_pickle)
@@ -180,16 +183,17 @@ class VllmEngine:
         try:
             responses: dict[int, Response] = {}
             num_asked = 0
-            for start in range(0, len(prompts), SLICE):
-                asked = []
-                part = prompts[start : start + SLICE]
-                for place, (prompt, planned) in enumerate(zip(part, asker.begin(part, trial), strict=True), start):
-                    if isinstance(planned, Response):
-                        responses[place] = planned
-                    else:
-                        asked.append(Asked(prompt, trial, planned, place, answers, adapter))
-                self._vllm.put(asked)
-                num_asked += len(asked)
+            with self._rendering:
+                for start in range(0, len(prompts), SLICE):
+                    asked = []
+                    part = prompts[start : start + SLICE]
+                    for place, (prompt, planned) in enumerate(zip(part, asker.begin(part, trial), strict=True), start):
+                        if isinstance(planned, Response):
+                            responses[place] = planned
+                        else:
+                            asked.append(Asked(prompt, trial, planned, place, answers, adapter))
+                    self._vllm.put(asked)
+                    num_asked += len(asked)
             for _ in range(num_asked):
                 answered = self._vllm.wait_for(answers)
                 if isinstance(answered, EngineError):

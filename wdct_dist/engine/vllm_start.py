@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from wdct_dist import host_memory
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import EngineConfig
 from wdct_dist.engine import vllm_adapters
@@ -126,7 +127,10 @@ def _build_llm(checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_siz
             count_ranks_eagerly()
         # vLLM asks for a collection three times while it starts (0.3 s each): what was imported is left out, until vLLM ends
         gc.freeze()
-        return LLM(**arguments)
+        llm = LLM(**arguments)
+    if current_platform.is_cpu():
+        host_memory.keep_freed()
+    return llm
 
 
 def count_ranks_eagerly() -> None:
@@ -197,6 +201,7 @@ def end(llm: Any) -> None:
         if llm is not None:
             llm.llm_engine.renderer.shutdown()
     gc.unfreeze()
+    host_memory.return_freed()
 
 
 def _clean_up() -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from wdct_dist import host_memory
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import EngineConfig, SamplingConfig
 from wdct_dist.engine import vllm_adapters
@@ -81,6 +82,7 @@ class VllmThread:
         self._core: Any = None
 
         started: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        host_memory.share_heap()
         # a daemon: a process that ends without close() must not hang on its engine
         self._thread = threading.Thread(
             target=self._run, args=(checkpoint, engine, tensor_parallel_size, started), name="vllm-engine", daemon=True
