@@ -180,11 +180,24 @@ def test_calls_from_several_threads_are_answered_as_one_would_be(engine, ask):
 
 
 def test_a_call_longer_than_a_slice_keeps_its_order(engine, make_prompt):
-    prompts = [make_prompt(str(number), prompt_id=str(number)) for number in range(300)]
+    prompts = [make_prompt(str(number), prompt_id=str(number)) for number in range(150)]
     responses = engine.answer(prompts, 0)
     assert [response.prompt_id for response in responses] == [prompt.prompt_id for prompt in prompts]
     assert all(response.error is None for response in responses)
     assert engine.answer(prompts[7:8], 0)[0].option_logprobs == pytest.approx(responses[7].option_logprobs, abs=1e-4)
+
+
+def test_calls_at_once_hand_over_their_prompts_one_after_the_other(engine, make_prompt, monkeypatch):
+    handed = []
+    put = engine._vllm.put
+    monkeypatch.setattr(engine._vllm, "put", lambda asked: handed.append(asked[0].trial) or put(asked))
+    prompts = [make_prompt(str(number), prompt_id=str(number)) for number in range(70)]
+    calls = [threading.Thread(target=engine.answer, args=(prompts, trial)) for trial in (0, 1)]
+    for call in calls:
+        call.start()
+    for call in calls:
+        call.join()
+    assert handed in ([0, 0, 1, 1], [1, 1, 0, 0])
 
 
 def test_a_call_without_prompts_has_no_responses(engine):
