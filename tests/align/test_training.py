@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
+import platform
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.heap import PAGES, measured_in_a_process
 from wdct_dist.align.stage import Question, Settings, Stage
 from wdct_dist.align.types import Example, Pair
 from wdct_dist.config.align_schema import DivergenceConfig, DpoConfig, LoraConfig, Optimizer, Precision, StageConfig
@@ -143,6 +146,23 @@ def test_a_stage_that_is_gone_on_with_ends_in_the_same_weights(stage_of, tmp_pat
     assert log_of(cut)["step"].to_list() == list(range(1, 17))
     for name, tensor in weights(whole.checkpoint).items():
         assert np.array_equal(tensor, weights(cut.checkpoint)[name]), name
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's heap is tuned")
+def test_a_training_on_a_cpu_keeps_what_it_frees(stage_of, tmp_path):
+    (tmp_path / "stage").write_bytes(pickle.dumps(stage_of("sft", SFT)))
+    assert measured_in_a_process(HEAP_BEHIND_A_TRAINING, str(tmp_path / "stage"))["faults"] < 0.1 * PAGES
+
+
+HEAP_BEHIND_A_TRAINING = """
+import json, pickle, sys
+from tests.heap import new_pages
+from wdct_dist.align.trainer import train
+
+with open(sys.argv[1], "rb") as file:
+    train(pickle.load(file))
+print(json.dumps({"faults": new_pages()}))
+"""
 
 
 def test_the_loss_of_dpo_is_the_formula_of_the_paper_and_that_of_sft_is_on_the_completion_alone(stage_of, parent):

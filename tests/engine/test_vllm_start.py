@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import os
+import pickle
+import platform
 import signal
 import threading
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.heap import PAGES, ROUNDS, measured_in_a_process
 from wdct_dist.config.schema import Dtype, EngineConfig, PromptConfig, PromptFormat, SamplingConfig
 from wdct_dist.errors import CheckpointError, ConfigError, EngineError
 
@@ -161,6 +164,33 @@ def test_an_engine_that_is_not_ready_in_time_has_failed(start):
     for thread in threading.enumerate():
         if thread.name == "vllm-engine":
             thread.join(timeout=600)  # it ends by itself when it is ready
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's heap is tuned")
+def test_an_engine_on_a_cpu_keeps_what_it_frees(small_model, make_checkpoint, tmp_path):
+    platforms = pytest.importorskip("vllm.platforms", reason="vLLM is not installed")
+    if not platforms.current_platform.is_cpu():
+        pytest.skip("vLLM is not the CPU's")
+    settings = EngineConfig(max_model_len=256, cpu_cache_gib=0.25)
+    asked = (make_checkpoint(directory=small_model), settings, PromptConfig(), SamplingConfig(), 1)
+    (tmp_path / "asked").write_bytes(pickle.dumps(asked))
+    untouched = measured_in_a_process(HEAP_BESIDE_AN_ENGINE, str(tmp_path / "asked"), MALLOC_TOP_PAD_="131072")
+    assert untouched["faults"] > 0.9 * ROUNDS * PAGES  # the user's own tuning stays
+    assert measured_in_a_process(HEAP_BESIDE_AN_ENGINE, str(tmp_path / "asked"))["faults"] < 0.1 * PAGES
+
+
+HEAP_BESIDE_AN_ENGINE = """
+import json, pickle, sys
+from concurrent.futures import ThreadPoolExecutor
+from tests.heap import new_pages
+from wdct_dist.engine.vllm_engine import start_vllm
+
+with open(sys.argv[1], "rb") as file:
+    engine = start_vllm(*pickle.load(file))
+faults = ThreadPoolExecutor(1).submit(new_pages).result()
+engine.close()
+print(json.dumps({"faults": faults}))
+"""
 
 
 @pytest.mark.long

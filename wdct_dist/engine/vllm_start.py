@@ -112,12 +112,16 @@ def _build_llm(checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_siz
     if engine.block_size is not None:
         arguments["block_size"] = engine.block_size
     if current_platform.is_cpu():
+        from wdct_dist.engine import vllm_cpu_kernels
+
         # in this process: it starts in a third of the time, uses every core and leaves nothing behind
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         arguments["kv_cache_memory_bytes"] = int(engine.cpu_cache_gib * 2**30)
         arguments["enforce_eager"] = engine.enforce_eager is not False
         arguments.setdefault("block_size", CPU_BLOCK_SIZE)
         arguments.setdefault("max_num_seqs", CPU_MAX_NUM_SEQS)
+        if arguments["enforce_eager"]:
+            arguments["ir_op_priority"] = vllm_cpu_kernels.PRIORITY
     else:
         arguments["gpu_memory_utilization"] = engine.gpu_memory_utilization
         arguments["enforce_eager"] = engine.enforce_eager is True

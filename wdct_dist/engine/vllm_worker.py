@@ -8,9 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vllm.platforms import current_platform
+
 from wdct_dist.checkpoints.weights import weight_files
 from wdct_dist.engine import vllm_adapters, vllm_canary
 from wdct_dist.engine.vllm_staged import can_stage, staged_tensors
+
+if current_platform.is_cpu():
+    import wdct_dist.engine.vllm_cpu_kernels  # noqa: F401 - registers its kernels in this process
 
 
 class SwapWorker:
