@@ -37,7 +37,7 @@ def facts_of(config: Any, prompt_format: str, deterministic: bool) -> EngineFact
         )
     return EngineFacts(
         kind="vllm",
-        versions={"vllm": vllm.__version__, "torch": torch.__version__, "transformers": transformers.__version__},
+        versions={"vllm": vllm.__version__, "torch": str(torch.__version__), "transformers": transformers.__version__},
         hardware=_processor(torch.get_num_threads()) if on_cpu else f"{num_devices} × {current_platform.get_device_name()}",
         dtype=dtype,
         max_model_len=model.max_model_len,
