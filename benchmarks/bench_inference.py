@@ -95,6 +95,9 @@ CLEAR = {"float32": 0.01, "bfloat16": 0.75}
 """Log-odds from which on a decision must be the same everywhere. With bfloat16 they are up to 0.3 from the exact ones."""
 
 PAPER_BATCH, PAPER_TOKENS = 32, 10
+SMALLEST_CPU_BLOCK = 32
+"""Of vLLM as it comes."""
+
 RAY_DATA = Path(__file__).parent / "others" / "ray_data_llm.py"
 
 
@@ -177,6 +180,8 @@ def ray_data(run: Path, python: Path) -> dict[str, Any]:
         {"token_ids": list(one.token_ids), "max_tokens": one.max_tokens, "stop": list(one.stop), "read": list(one.read)} for [one] in asked
     ]
     settings = {name: facts["settings"][name] for name in ("enforce_eager", "max_num_seqs", "max_num_batched_tokens", "block_size")}
+    if not gpus():
+        settings["block_size"] = max(settings["block_size"], SMALLEST_CPU_BLOCK)
     engine = {**settings, "dtype": facts["dtype"], "max_model_len": facts["max_model_len"], "disable_log_stats": True}
     # "uni": else vLLM would have Ray place its workers; a share of the memory that other processes leave free
     engine |= {"enable_prefix_caching": True, "gpu_memory_utilization": 0.5}

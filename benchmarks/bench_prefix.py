@@ -66,7 +66,7 @@ def needed(config: Path) -> None:
 
     from wdct_dist.config.load import load_config
     from wdct_dist.engine.render import Renderer
-    from wdct_dist.engine.vllm_start import CPU_BLOCK_SIZE
+    from wdct_dist.engine.vllm_cpu_attention import block_size
     from wdct_dist.items.selection import select_items
     from wdct_dist.pipeline import find_checkpoints
     from wdct_dist.prompts.build import build_prompts
@@ -75,12 +75,13 @@ def needed(config: Path) -> None:
     directory = find_checkpoints(settings)[0][0].directory
     model = json.loads((directory / "config.json").read_text())
     renderer = Renderer(AutoTokenizer.from_pretrained(directory), settings.prompt.format, settings.prompt)
+    size = block_size(settings.engine.dtype.value)
     rendered = renderer.render(list(build_prompts(select_items(settings.data), settings)))
-    blocks = {one.token_ids[:stop] for one in rendered for stop in range(CPU_BLOCK_SIZE, len(one.token_ids) + 1, CPU_BLOCK_SIZE)}
+    blocks = {one.token_ids[:stop] for one in rendered for stop in range(size, len(one.token_ids) + 1, size)}
     size_bytes = {"float32": 4, "bfloat16": 2}[settings.engine.dtype.value]
     # keys and values of every layer
     bytes_per_token = 2 * model["num_hidden_layers"] * model["num_key_value_heads"] * model["head_dim"] * size_bytes
-    print(json.dumps({"gib": len(blocks) * CPU_BLOCK_SIZE * bytes_per_token / 2**30}))
+    print(json.dumps({"gib": len(blocks) * size * bytes_per_token / 2**30}))
 
 
 def compare(run: Path, config: str, dtype: str) -> dict[str, Any]:

@@ -207,7 +207,10 @@ def bare_llm(run: Path, *, prefix_caching: bool, own_blocks: bool = False, direc
     cache_gib = math.ceil(max(ENOUGH_CACHE_GIB, read_config(store).engine.cpu_cache_gib))  # vLLM takes whole numbers
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": str(cache_gib), "VLLM_LOGGING_LEVEL": "ERROR"}
     from vllm import LLM, SamplingParams
+    from vllm.platforms import current_platform
 
+    if current_platform.is_cpu() and prefix_caching and not own_blocks:
+        import wdct_dist.engine.vllm_cpu_attention  # noqa: F401 - has vLLM take blocks as small as our engine's
     facts = engine_facts(run)
     shared = ("enforce_eager", "max_num_seqs", "max_num_batched_tokens", *(["block_size"] if prefix_caching and not own_blocks else []))
     llm = LLM(

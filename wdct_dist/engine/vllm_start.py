@@ -17,9 +17,6 @@ from wdct_dist.engine import vllm_adapters
 from wdct_dist.engine.protocol import Sharing
 from wdct_dist.engine.vllm_failure import logged_to
 
-CPU_BLOCK_SIZE = 32
-"""vLLM's own 128 on a CPU is longer than most of our prompts, which then never share a block. Multiples of 32 only."""
-
 CPU_MAX_NUM_SEQS = 64
 """16 to 128 gave 13 to 16 prompts/s (medians, two busy cores): no difference proven. A step of 64 is soon over."""
 
@@ -112,13 +109,13 @@ def _build_llm(checkpoint: Checkpoint, engine: EngineConfig, tensor_parallel_siz
     if engine.block_size is not None:
         arguments["block_size"] = engine.block_size
     if current_platform.is_cpu():
-        from wdct_dist.engine import vllm_cpu_kernels
+        from wdct_dist.engine import vllm_cpu_attention, vllm_cpu_kernels
 
         # in this process: it starts in a third of the time, uses every core and leaves nothing behind
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         arguments["kv_cache_memory_bytes"] = int(engine.cpu_cache_gib * 2**30)
         arguments["enforce_eager"] = engine.enforce_eager is not False
-        arguments.setdefault("block_size", CPU_BLOCK_SIZE)
+        arguments.setdefault("block_size", vllm_cpu_attention.block_size(engine.dtype.value))
         arguments.setdefault("max_num_seqs", CPU_MAX_NUM_SEQS)
         if arguments["enforce_eager"]:
             arguments["ir_op_priority"] = vllm_cpu_kernels.PRIORITY

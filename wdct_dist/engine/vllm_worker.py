@@ -15,7 +15,9 @@ from wdct_dist.engine import vllm_adapters, vllm_canary
 from wdct_dist.engine.vllm_staged import can_stage, staged_tensors
 
 if current_platform.is_cpu():
-    import wdct_dist.engine.vllm_cpu_kernels  # noqa: F401 - registers its kernels in this process
+    # they register themselves in this process
+    import wdct_dist.engine.vllm_cpu_attention
+    import wdct_dist.engine.vllm_cpu_kernels  # noqa: F401
 
 
 class SwapWorker:
