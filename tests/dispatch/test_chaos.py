@@ -234,4 +234,7 @@ def test_ctrl_c_ends_with_3_and_the_same_command_goes_on(tmp_path: Path) -> None
 
 
 def test_sigterm_ends_with_3_although_ray_has_a_handler_of_its_own(tmp_path: Path) -> None:
-    stop(Evaluation(tmp_path, "run", SCRIPTED), signal.SIGTERM)
+    """Which aborts the process three seconds later: the units in flight take longer than that."""
+    evaluation = Evaluation(tmp_path, "run", SCRIPTED, delay_s=0.5)
+    stop(evaluation, signal.SIGTERM)
+    assert "SIGTERM received" not in evaluation.log(), "Ray's handler came first"

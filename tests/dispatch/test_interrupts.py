@@ -37,6 +37,20 @@ def test_after_sigterm_waiting_has_an_end_and_after_ctrl_c_it_has_none(monkeypat
         assert not interrupted.overdue
 
 
+def test_a_handler_that_came_later_is_put_away_again_and_the_clock_that_it_may_have_set_is_stopped() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Interrupts() as found:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        found.renew()
+        signal.alarm(3)
+        signal.raise_signal(signal.SIGTERM)
+        assert found.requested == "SIGTERM"
+        assert signal.alarm(0) == 0
+    assert signal.getsignal(signal.SIGTERM) == before
+    found.renew()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_afterwards_signals_do_what_they_did_before() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(ZeroDivisionError), Interrupts():

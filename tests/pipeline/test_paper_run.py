@@ -109,7 +109,7 @@ def test_cs_and_pcs_of_a_real_model_are_those_of_an_independent_script(
         "engine.cpu_cache_gib=1",
     )
     answers = pl.scan_ipc(str(run / "answers" / "*.arrow")).collect()
-    assert answers["num_output_tokens"].max() == 10
+    assert 1 < answers["num_output_tokens"].max() <= 10  # how long replies are depends on the processor, by bfloat16
     assert answers["error"].null_count() == answers.height
     assert stated(run)["small"][2] > 0
     assert_same_figures(run)

@@ -36,9 +36,15 @@ class Interrupts:
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
+    def renew(self) -> None:
+        """Takes the signals back from Ray, which puts a handler of its own on SIGTERM when it connects (2.60)."""
+        for number in self._before:
+            signal.signal(number, self._handle)
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._before.clear()
 
     def request(self, reason: str) -> None:
         """Asks for a clean end: the first signal, or an engine that asks nothing more."""
@@ -48,6 +54,8 @@ class Interrupts:
                 self.when_requested(reason)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        # Ray's handler, where it came first, has the process aborted after three seconds, by this clock, and then calls ours
+        signal.alarm(0)
         if self.requested is not None:
             raise KeyboardInterrupt
         self.request(signal.Signals(number).name)

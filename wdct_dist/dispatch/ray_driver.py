@@ -105,6 +105,7 @@ class RayDriver:
         `HeadLost`: the cluster is gone; what its engines had in flight is given back to the scheduler.
         """
         kept = False
+        self._interrupts.renew()
         try:
             while not self._scheduler.finished:
                 self._head.check()
