@@ -80,6 +80,15 @@ FAMILIES: dict[str, tuple[Callable[[], Tokenizer], dict[str, str]]] = {
 }
 
 
+@pytest.fixture(scope="session")
+def cpu():
+    """vLLM's platform, where that is the CPU."""
+    platform = pytest.importorskip("vllm.platforms", reason="vLLM is not installed").current_platform
+    if not platform.is_cpu():
+        pytest.skip("vLLM is not the CPU's")
+    return platform
+
+
 @pytest.fixture
 def make_tokenizer() -> Callable[..., Any]:
     """A tokenizer of a family by name, with a chat template where one is given."""

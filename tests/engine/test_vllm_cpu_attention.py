@@ -8,10 +8,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 
 
 @pytest.fixture(scope="module")
-def attention():
-    platforms = pytest.importorskip("vllm.platforms", reason="vLLM is not installed")
-    if not platforms.current_platform.is_cpu():
-        pytest.skip("vLLM is not the CPU's")
+def attention(cpu):
     from wdct_dist.engine import vllm_cpu_attention
 
     return vllm_cpu_attention
@@ -46,16 +43,15 @@ def test_blocks_are_as_small_as_the_fastest_kernel_allows(attention, monkeypatch
 
 @pytest.mark.parametrize("computed", [0, 16, 40])
 @pytest.mark.parametrize(("dtype", "apart"), [("float32", 1e-5), ("bfloat16", 2**-6)])
-def test_the_kernel_for_blocks_of_16_gives_attention(attention, computed, dtype, apart):
+def test_the_kernel_for_blocks_of_16_gives_attention(cpu, attention, computed, dtype, apart):
     """Of the tokens behind `computed` ones that are in the cache, in blocks that lie in no order."""
     import torch
     from vllm import _custom_ops as ops
-    from vllm.platforms import current_platform
     from vllm.v1.attention.backends.cpu_attn import _get_attn_isa
 
     if not attention.has_small_blocks():
         pytest.skip("there is no kernel for blocks of 16 here")
-    current_platform.import_kernels()
+    cpu.import_kernels()
     torch.manual_seed(0)
     heads, kv_heads, head_size, length, block = 6, 2, 64, 55, attention.BLOCK_SIZE
     kind = getattr(torch, dtype)

@@ -8,11 +8,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationW
 
 
 @pytest.fixture(scope="module")
-def kernels():
-    platforms = pytest.importorskip("vllm.platforms", reason="vLLM is not installed")
-    if not platforms.current_platform.is_cpu():
-        pytest.skip("vLLM is not the CPU's")
-    platforms.current_platform.import_kernels()
+def kernels(cpu):
+    cpu.import_kernels()
     from wdct_dist.engine import vllm_cpu_kernels
 
     return vllm_cpu_kernels
