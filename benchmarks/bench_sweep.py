@@ -10,7 +10,7 @@ which swaps; B a process a checkpoint, which starts a bare engine with the same 
 vllm` once a checkpoint, on the same questions as a multiple-choice task. `--lm-eval` names a Python that has it and finds vLLM under this
 name; it is no dependency of the project. Seconds are those of whole processes, scoring and report of A included. B' and C are run for the
 first few checkpoints and their seconds a checkpoint are taken for all. The shares of the prompts on which the engines prefer the same
-option are printed: with bfloat16 they are not all.
+option are printed, the least of the checkpoints that were compared: with bfloat16 they are not all.
 
     over_limit   A from the begin of its engine's start to its last shard / (that start + the sum of B's calls of `generate`)
     saved        (B − A) / (what B spends beside `generate` on all checkpoints but one): 1 is all of the further starts
@@ -89,6 +89,7 @@ FEW_PROMPTS = 100
 """A checkpoint; with so few, "at least 3 times" was said beforehand of the speed against a process a checkpoint."""
 
 OWN_BLOCKS = "own-blocks"
+"""What a process of B' is told, beside what one of B is."""
 
 CONFIG = """
 run_dir: {run}
