@@ -44,6 +44,7 @@ from wdct_dist.tables.manifest import find_completed, overlapped
 from wdct_dist.tables.prompts_file import PromptIndex
 from wdct_dist.tables.run_dir import locked, now, open_run, read_provenance, write_config, write_provenance
 from wdct_dist.tables.shards import Shard
+from wdct_dist.tables.shared_directory import nonce_file
 from wdct_dist.tables.storage import Store
 
 PREPARED = (items_file.NAME, prompts_file.NAME)
@@ -64,6 +65,8 @@ class Outcome:
     num_errors: int
     failed_checkpoints: dict[str, str] = field(default_factory=dict)
     interrupted: str | None = None
+    incomplete_checkpoints: frozenset[str] = frozenset()
+    """Checkpoints of which answers are missing."""
     abandoned: dict[int, str] = field(default_factory=dict)
     """Places of the pool that were given up, with the reason."""
 
@@ -319,8 +322,10 @@ def dispatch(
         costs=rates.expected_costs(checkpoints, config, index),
     )
     facts = {"versions": provenance.versions(), "seeds": provenance.seeds(config), "prompts_digest": index.digest}
-    specs = {one.checkpoint_id: WorkerSpec(store.uri, one, config, facts) for one in checkpoints}
-    with Interrupts() as interrupts, Progress(total, total - to_do) as progress:
+    # a worker's process has another working directory than the driver: it is given no relative path
+    settings = replace(config, run_dir=Store(config.run_dir).location)
+    with Interrupts() as interrupts, Progress(total, total - to_do) as progress, nonce_file(store) as nonce:
+        specs = {one.checkpoint_id: WorkerSpec(store.location, one, settings, facts, nonce=nonce) for one in checkpoints}
         journal = Journal(store, completed, progress)
         for name, reason in damaged.items():
             journal.say("shard damaged", shard=name, reason=reason)
@@ -333,13 +338,15 @@ def dispatch(
                 journal.drop(name)
             journal.close()
     rates.remember_costs(checkpoints, config, scheduler.costs)
+    missing = pending_units(checkpoints, index, config.trials, 2**62, journal.keys)
     outcome = Outcome(
         store,
         total,
-        sum(unit.num_prompts for unit in pending_units(checkpoints, index, config.trials, 2**62, journal.keys)),
+        sum(unit.num_prompts for unit in missing),
         journal.num_errors,
         scheduler.failed_checkpoints,
         interrupts.requested,
+        frozenset(unit.checkpoint_id for unit in missing),
         scheduler.retired,
     )
     if outcome.num_missing and interrupts.requested is None and journal.num_prompts == 0 and not completed:

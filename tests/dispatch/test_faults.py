@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wdct_dist.dispatch.faults import Fault, classify, reason
-from wdct_dist.errors import CheckpointError, EngineError, StorageError
+from wdct_dist.errors import CheckpointError, EngineError, RunDirError, StorageError
 
 
 class ActorDiedError(Exception):
@@ -27,6 +27,7 @@ class RayTaskError(Exception):
         (RayTaskError(EngineError("out of memory")), True, Fault.checkpoint),
         (RayTaskError(EngineError("step failed")), False, Fault.engine_lost),
         (RayTaskError(CheckpointError("no tokenizer")), True, Fault.checkpoint),
+        (RayTaskError(RunDirError("not visible")), True, Fault.run_dir),
         (RayTaskError(ZeroDivisionError("bug")), False, Fault.ours),
         (KeyError("bug"), True, Fault.ours),
     ],

@@ -65,7 +65,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     ]
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
+        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, cwd=log.parent)
     try:
         deadline = time.monotonic() + 300
         while "Ray runtime started" not in log.read_text():
@@ -85,9 +85,9 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def evaluate(config: Path, head: dict[str, str], *overrides: str) -> subprocess.CompletedProcess[str]:
+def evaluate(config: Path, head: dict[str, str], *overrides: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "wdct_dist", "evaluate", str(config), *overrides]
-    return subprocess.run(command, env=head, capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, env=head, capture_output=True, text=True, timeout=900, cwd=cwd)
 
 
 def events(config: Path, name: str) -> list[dict[str, object]]:
@@ -111,6 +111,22 @@ def test_a_running_cluster_is_joined_and_left_running(config: Path, head: dict[s
         assert alive.returncode == 0, alive.stderr
         assert time.monotonic() < deadline, alive.stdout
         time.sleep(0.5)
+
+
+def test_a_relative_run_dir_is_relative_to_the_driver_not_to_the_cluster(config: Path, head: dict[str, str]) -> None:
+    done = evaluate(config, head, "run_dir=run", cwd=config.parent)
+    assert done.returncode == 0, done.stderr
+    assert len(answers(config)) == NUM_PROMPTS
+
+
+def test_a_node_that_sees_another_run_directory_is_refused(config: Path, head: dict[str, str]) -> None:
+    # this absolute path leads to the working directory of whichever process opens it: the driver's, or the engine's
+    done = evaluate(config, head, "run_dir=/proc/self/cwd/run", cwd=config.parent)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("run_dir must be the same directory on every node") == 1
+    assert "Traceback" not in done.stderr
+    assert not list(config.parent.glob("run/answers/*"))
+    assert not list(config.parent.glob("run/.tmp-*"))
 
 
 @pytest.mark.parametrize(("program", "waits"), [(("-m", "wdct_dist"), 0), (("-c", PARKS_AT_ONCE), 1)])

@@ -18,10 +18,11 @@ from wdct_dist.checkpoints.sources import scripted_checkpoint
 from wdct_dist.config.schema import Config, DispatchConfig, EngineConfig, EngineKind, ScriptedConfig
 from wdct_dist.dispatch.plan import Unit
 from wdct_dist.dispatch.worker import Worker, WorkerSpec
-from wdct_dist.errors import EngineError, StorageError
+from wdct_dist.errors import EngineError, RunDirError, StorageError
 from wdct_dist.prompts.types import Message, Prompt
 from wdct_dist.tables.prompts_file import write_prompts
 from wdct_dist.tables.shards import verify
+from wdct_dist.tables.shared_directory import nonce_file, require_nonce
 from wdct_dist.tables.storage import Store
 
 CHECKPOINT = scripted_checkpoint("demo")
@@ -45,12 +46,12 @@ def store(tmp_path: Path) -> Store:
 def worker(store: Store) -> Iterator[Callable[..., Worker]]:
     made: list[Worker] = []
 
-    def make(store_retry_s: float = 0.0, **scripted: str) -> Worker:
+    def make(store_retry_s: float = 0.0, nonce: str | None = None, **scripted: str) -> Worker:
         config = Config(
             engine=EngineConfig(kind=EngineKind.scripted, scripted=ScriptedConfig(**scripted)),  # type: ignore[arg-type]
             dispatch=DispatchConfig(store_retry_s=store_retry_s),
         )
-        made.append(Worker(WorkerSpec(store.uri, CHECKPOINT, config, FACTS)))
+        made.append(Worker(WorkerSpec(store.uri, CHECKPOINT, config, FACTS, nonce=nonce)))
         return made[-1]
 
     yield make
@@ -125,6 +126,13 @@ def test_prompts_that_no_engine_survives_are_recorded_without_one(worker: Callab
 def test_an_engine_that_does_not_start_says_why(worker: Callable[..., Worker]) -> None:
     with pytest.raises(EngineError, match="does not start for demo"):
         worker(fail_start="demo").start()
+
+
+def test_a_worker_starts_only_if_it_sees_the_nonce_file_of_the_driver(worker: Callable[..., Worker], store: Store) -> None:
+    with nonce_file(store) as nonce:
+        worker(nonce=nonce).start()
+    with pytest.raises(RunDirError, match="run_dir must be the same directory on every node"):
+        require_nonce(store, nonce, patience_s=0)
 
 
 def test_after_closing_the_engine_answers_nothing(worker: Callable[..., Worker]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from wdct_dist.errors import BadInput, EngineError, StorageError
+from wdct_dist.errors import BadInput, EngineError, RunDirError, StorageError
 
 
 class Fault(Enum):
@@ -14,6 +14,8 @@ class Fault(Enum):
     """The engine or its process, node or network died: another engine, the units again."""
     store = "store"
     """The run directory cannot be written: end the run, what is done is safe."""
+    run_dir = "run directory"
+    """The node of the engine does not see the run directory: no engine there can work for this run."""
     checkpoint = "checkpoint"
     """The checkpoint cannot be evaluated: it fails alone, the sweep goes on."""
     ours = "ours"
@@ -44,6 +46,8 @@ def classify(error: BaseException, *, starting: bool = False) -> Fault:
         return Fault.engine_lost
     if isinstance(cause, StorageError):
         return Fault.store
+    if isinstance(cause, RunDirError):
+        return Fault.run_dir
     if isinstance(cause, BadInput):
         return Fault.checkpoint
     if isinstance(cause, EngineError):

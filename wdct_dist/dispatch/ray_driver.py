@@ -267,12 +267,23 @@ class RayDriver:
         fault, why = classify(error, starting=True), reason(error)
         self._discard(place)
         self._refuse_first(fault)
+        if fault is Fault.run_dir:
+            self._run_dir_not_visible(place, error)
+            return
         if fault not in (Fault.checkpoint, Fault.engine_lost):
             raise root_cause(error)
         self._journal.say("start failed", engine=place, checkpoint=engine.checkpoint_id, reason=why)
         allowed = CRASHES_WHILE_STARTING if fault is Fault.engine_lost else 1
         if self._scheduler.start_failed(place, engine.checkpoint_id, why, allowed=allowed):
             self._journal.say("checkpoint failed", checkpoint=engine.checkpoint_id, reason=why)
+
+    def _run_dir_not_visible(self, place: int, error: Exception) -> None:
+        """Retire the slot. Raise the error if no slot is left that sees the run directory."""
+        self._scheduler.park(place)
+        self._scheduler.give_up(place, reason(error))
+        if len(self._scheduler.retired) == self._scheduler.num_places:
+            raise root_cause(error)
+        self._journal.say("place given up", engine=place, reason=reason(error))
 
     def _refuse_first(self, fault: Fault) -> None:
         """Raises what is wrong with the cluster, where that explains why the first actor died."""

@@ -25,6 +25,7 @@ from wdct_dist.errors import CheckpointError, SwapRefused
 from wdct_dist.tables.prompts_file import PromptReader
 from wdct_dist.tables.rows import answers_table
 from wdct_dist.tables.shards import Shard, encode
+from wdct_dist.tables.shared_directory import require_nonce
 from wdct_dist.tables.storage import Store
 from wdct_dist.tables.usage import tokens_used
 
@@ -34,12 +35,15 @@ class WorkerSpec:
     """All that a worker needs to know."""
 
     run_uri: str
+    """`Store.location` of the run directory: an absolute path or a URI."""
     checkpoint: Checkpoint
     config: Config
     facts: Mapping[str, object]
     """Versions, seeds and digests that travel with every shard."""
     sharing: Sharing | None = None
     """Of an adapter that is not merged: the engine that it shares with others of its base."""
+    nonce: str | None = None
+    """A file that the driver keeps in the run directory (see `tables/shared_directory.py`); None: there is nothing to prove."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +89,11 @@ class Worker:
         """Starts the engine, with another checkpoint than at first where `spec` says so; for adapters that share one, with their base:
         `swap` has it take them.
 
-        Raises `EngineError` or `CheckpointError` where it does not start.
+        Raises `EngineError` or `CheckpointError` if the engine does not start, `RunDirError` if this node does not see the run directory.
         """
         if spec is not None:
             self._take(spec)
+        require_nonce(self._store, self._spec.nonce)
         checkpoint = self._at_hand(self._spec) if self._spec.sharing is None else self._base_at_hand(self._spec)
         self._engine = build_engine(checkpoint, self._spec.config, self._spent(), self._spec.sharing)
         try:
@@ -103,6 +108,8 @@ class Worker:
         """Has the live engine take another checkpoint; no unit may be under way, but for adapters that share it. Whatever it raises, only
         a fresh engine goes on."""
         assert self._engine is not None, "swap before start"
+        if spec.nonce != self._spec.nonce:
+            require_nonce(Store(spec.run_uri), spec.nonce)  # the engine lives on for another run
         if spec.sharing != self._spec.sharing:
             raise SwapRefused("the engine takes adapters otherwise")
         if spec.sharing is not None:
@@ -153,6 +160,8 @@ class Worker:
     def record(self, unit: Unit, error: str) -> UnitReport:
         """Writes the unit's shard with `error` in every row: prompts that no engine survives."""
         began = time.perf_counter()
+        if self._engine is None:
+            require_nonce(self._store, self._spec.nonce)
         prompts = self._prompts().read(unit.start, unit.stop)
         return self._write(unit, [Response(prompt.prompt_id, unit.trial, error=error) for prompt in prompts], began)
 

@@ -64,6 +64,11 @@ class Store:
             self.local = Path(uri.removeprefix("file://")).expanduser().absolute()
             self._fs, self._root = fs.LocalFileSystem(), str(self.local)
 
+    @property
+    def location(self) -> str:
+        """The absolute path or the URI of the root. It leads to the same files from every working directory."""
+        return self.uri if self.local is None else str(self.local)
+
     def child(self, folder: str) -> Store:
         """The store of a folder inside this one."""
         head, question, query = self.uri.partition("?") if self.local is None else (self.uri, "", "")
