@@ -90,10 +90,11 @@ def align(config: AlignConfig) -> Experiment:
         models = find_models(config)
         material = find_material(config)
         baseline = ask_baselines(config, store, models)
-        if baseline.exit_code != EXIT_COMPLETE:
+        failed = baseline.failed_checkpoints
+        if baseline.interrupted is not None or baseline.incomplete_checkpoints - failed.keys():
             return Experiment(baseline)
         store.write(CONFIG, to_yaml(config).encode())
-        branches = plan(config, store, models, material)
+        branches = plan(config, store, models, material, failed)
         interrupted = train(config, store, branches, material)
         stopped = {branch.name: branch.stopped for branch in branches if branch.stopped is not None}
         if interrupted is not None:
@@ -181,6 +182,8 @@ def train(config: AlignConfig, store: Store, branches: Sequence[Branch], materia
     }
     tasks: list[Task[StageReport]] = []
     for branch in branches:
+        if branch.stopped is not None:
+            continue
         due = find_due(branch, {method: stages[branch.name, method] for method in branch.methods})
         if due is None:
             continue

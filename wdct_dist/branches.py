@@ -87,22 +87,53 @@ def branches_of(config: AlignConfig, store: Store, models: Sequence[tuple[Checkp
     return found
 
 
-def plan(config: AlignConfig, store: Store, models: Sequence[tuple[Checkpoint, Recipe]], material: Material) -> list[Branch]:
-    """The branches with what they are trained on, which is written to the run: preferences, and how many examples of what."""
+def plan(
+    config: AlignConfig,
+    store: Store,
+    models: Sequence[tuple[Checkpoint, Recipe]],
+    material: Material,
+    failed: Mapping[str, str] | None = None,
+) -> list[Branch]:
+    """Return the branches with their training data, and write the preferences of each branch to the run.
+
+    `failed`: models without a baseline evaluation, with the reason. Their branches are stopped, and so is each branch that has nothing to
+    train on; the others go on. Raises `DataError` if no branch is left.
+    """
     branches = branches_of(config, store, models)
     items = list(select_items(config.evaluation.data))
     found: dict[tuple[str, str], Preferences] = {}
     for branch in branches:
-        sides = ["word", "deed"] if branch.target_side is TargetSide.none else [branch.target_side.value]
-        for side in sides:
-            key = branch.model.checkpoint_id, side
-            if key not in found:
-                found[key] = _preferences(config, store, items, branch.model, side)
-                print(*found[key].lines(), sep="\n", file=sys.stderr)
-            if branch.target_side is not TargetSide.none:
-                write_preferences(store.child(f"{FOLDER}/{branch.name}"), found[key])
-        _fill(branch, config, store, items, found[branch.model.checkpoint_id, sides[0]], material.instructions)
+        try:
+            _plan_branch(branch, config, store, items, found, material, failed or {})
+        except DataError as error:
+            branch.stopped = str(error)
+            print(f"branch {branch.name} is stopped: {error}", file=sys.stderr)
+    if all(branch.stopped is not None for branch in branches):
+        raise DataError(branches[0].stopped)
     return branches
+
+
+def _plan_branch(
+    branch: Branch,
+    config: AlignConfig,
+    store: Store,
+    items: Sequence[Item],
+    found: dict[tuple[str, str], Preferences],
+    material: Material,
+    failed: Mapping[str, str],
+) -> None:
+    """Fill in what the branch is trained on. `found` keeps the preferences by model and side."""
+    model = branch.model.checkpoint_id
+    if model in failed:
+        raise DataError(f"the baseline evaluation of {model} failed: {failed[model]}")
+    sides = ["word", "deed"] if branch.target_side is TargetSide.none else [branch.target_side.value]
+    for side in sides:
+        if (model, side) not in found:
+            found[model, side] = _preferences(config, store, items, branch.model, side)
+            print(*found[model, side].lines(), sep="\n", file=sys.stderr)
+        if branch.target_side is not TargetSide.none:
+            write_preferences(store.child(f"{FOLDER}/{branch.name}"), found[model, side])
+    _fill(branch, config, store, items, found[model, sides[0]], material.instructions)
 
 
 def _preferences(config: AlignConfig, store: Store, items: Sequence[Item], model: Checkpoint, side: str) -> Preferences:
@@ -185,6 +216,7 @@ def stage_of(branch: Branch, method: Method, config: AlignConfig, material: Mate
         cache_gib=evaluation.cache.max_gib,
         num_threads=None,
         on_gpu=False,
+        max_left_out=config.max_left_out,
         facts={"versions": versions_of.versions(), "git_commit": versions_of.git_commit(), "target_side": branch.target_side.value},
     )
 

@@ -60,6 +60,23 @@ def test_every_model_side_and_seed_is_a_branch_and_a_control_is_trained_on_instr
     assert branches["base-word-s0"].examples != branches["base-word-s1"].examples  # other instructions, in another order
 
 
+def test_a_model_without_usable_answers_stops_its_own_branches_alone(
+    config: AlignConfig, store: Store, said: Any, scores: Any, items: Any
+) -> None:
+    answers = [said(item, word=0, deed=0) for item in items[:8]]
+    silent = [said(item, word=None, deed=None, checkpoint_id="nan") for item in items[:8]]
+    scores([*answers, *silent]).write_ipc(Path(config.run_dir) / "scores" / "items.arrow")
+    recipe = models_of(config)[0][1]
+    models = [(scripted_checkpoint(name), recipe) for name in ("base", "nan", "gone")]
+    branches = plan(config, store, models, Material((), ()), {"gone": "its directory vanished"})
+    stopped = {branch.name: branch.stopped for branch in branches if branch.target_side.value == "word" and branch.seed == 0}
+    assert stopped["base-word-s0"] is None
+    assert "No item of nan has a baseline answer on the side word" in (stopped["nan-word-s0"] or "")
+    assert stopped["gone-word-s0"] == "the baseline evaluation of gone failed: its directory vanished"
+    with pytest.raises(DataError, match="No item of nan has a baseline answer"):
+        plan(config, store, models[1:2], Material((), ()))
+
+
 def test_a_stage_is_known_by_its_parent_its_data_and_its_settings(config: AlignConfig, store: Store) -> None:
     material, base = Material((), ()), scripted_checkpoint("base")
     config = replace(config, instructions=replace(config.instructions, ratio=0.0), target_sides=config.target_sides[:1])

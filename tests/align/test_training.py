@@ -17,6 +17,7 @@ from wdct_dist.align.stage import Question, Settings, Stage
 from wdct_dist.align.types import Example, Pair
 from wdct_dist.config.align_schema import DivergenceConfig, DpoConfig, LoraConfig, Optimizer, Precision, StageConfig
 from wdct_dist.config.schema import PromptConfig
+from wdct_dist.errors import DataError
 from wdct_dist.prompts.types import Message
 
 pytest.importorskip("trl", reason="TRL is not installed (the extra `align` brings it)")
@@ -117,6 +118,28 @@ def test_sft_then_dpo_teach_the_target_and_leave_checkpoints_with_their_provenan
     assert log["reward_margin"][-1] > 0.5
     assert log["reward_accuracy"][-1] == 1.0
     assert not list(dpo.folder.glob("*.states"))
+
+
+@pytest.mark.parametrize(
+    ("long_items", "max_left_out", "ends"),
+    [(0, 0.0, False), (1, 0.0, True), (1, 0.1, False), (2, 0.1, True), (16, 1.0, True)],
+)
+def test_a_stage_ends_if_max_length_leaves_out_too_many_of_its_items(stage_of, parent, long_items, max_left_out, ends):
+    from transformers import AutoTokenizer
+
+    from wdct_dist.align.tokens import TrainingTokens
+    from wdct_dist.align.trainer import training_rows
+
+    tokens = TrainingTokens(AutoTokenizer.from_pretrained(parent.directory), PromptConfig())
+    longer = [Example((Message("user", "Which one " * 40),), "A", "item", str(number)) for number in range(long_items)]
+    instructions = [Example((Message("user", f"q{number}"),), "yes", "instruction", None) for number in range(16)]
+    data = (*longer, *EXAMPLES[long_items:], *instructions)
+    stage = stage_of("sft", SFT, data=data, max_left_out=max_left_out)
+    if ends:
+        with pytest.raises(DataError, match=rf"leaves out {long_items} of 16 item examples \(the longest has \d+ tokens\)"):
+            training_rows(stage, tokens)
+    else:
+        assert len(training_rows(stage, tokens).sft) == 32 - long_items
 
 
 def test_a_stage_that_is_gone_on_with_ends_in_the_same_weights(stage_of, tmp_path, monkeypatch):

@@ -74,6 +74,8 @@ class Stage:
     num_threads: int | None
     """Of torch; None: as torch has it."""
     on_gpu: bool
+    max_left_out: float = 0.0
+    """Largest share of the item examples that `max_length` may leave out."""
     num_workers: int = 1
     """Processes that train it together."""
     facts: dict[str, Any] = field(default_factory=dict)

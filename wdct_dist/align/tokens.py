@@ -35,11 +35,16 @@ class DpoRow:
 
 @dataclass(slots=True)
 class Rows:
-    """What is trained on, and how much of what came is too long for it."""
+    """The rows to train on, and counts of the examples that are too long for `max_length`."""
 
     sft: list[SftRow] = field(default_factory=list)
     dpo: list[DpoRow] = field(default_factory=list)
     num_too_long: int = 0
+    num_item_examples: int = 0
+    """Examples and pairs of items, including those that are too long."""
+    num_item_too_long: int = 0
+    longest_item: int = 0
+    """Tokens of the longest example of an item, prompt and reply."""
 
 
 class TrainingTokens:
@@ -62,7 +67,7 @@ class TrainingTokens:
             else:
                 reply = self._reply(rendered, example.completion)
             rows.sft.append(SftRow(rendered.token_ids, (*reply, *self._end)))
-        return _fitting(rows, max_length)
+        return _fitting(rows, max_length, [example.source == "item" for example in examples])
 
     def pairs(self, pairs: Sequence[Pair], max_length: int) -> Rows:
         """A row for each pair whose longer half has at most `max_length` tokens, in order."""
@@ -71,7 +76,7 @@ class TrainingTokens:
         for pair, rendered in zip(pairs, prompts, strict=True):
             chosen, rejected = self._label(rendered, (pair.chosen.strip(), pair.rejected.strip()), _is_begun(pair.messages))
             rows.dpo.append(DpoRow(rendered.token_ids, (*chosen, *self._end), (*rejected, *self._end)))
-        return _fitting(rows, max_length)
+        return _fitting(rows, max_length, [True] * len(pairs))
 
     def questions(self, asked: Sequence[tuple[tuple[Message, ...], tuple[str, ...]]]) -> list[tuple[Ids, tuple[Ids, ...]]]:
         """For questions with labels: the prompt's ids and, by label, the ids of the label alone."""
@@ -133,7 +138,19 @@ def _is_begun(messages: Sequence[Message]) -> bool:
     return bool(messages) and messages[-1].role == "assistant"
 
 
-def _fitting(rows: Rows, max_length: int) -> Rows:
-    sft = [row for row in rows.sft if len(row.prompt_ids) + len(row.completion_ids) <= max_length]
-    dpo = [row for row in rows.dpo if len(row.prompt_ids) + max(len(row.chosen_ids), len(row.rejected_ids)) <= max_length]
-    return Rows(sft, dpo, len(rows.sft) - len(sft) + len(rows.dpo) - len(dpo))
+def _fitting(rows: Rows, max_length: int, of_items: Sequence[bool]) -> Rows:
+    """Return the rows of at most `max_length` tokens. `of_items`: for each row, whether it belongs to an item."""
+    lengths = [
+        *(len(row.prompt_ids) + len(row.completion_ids) for row in rows.sft),
+        *(len(row.prompt_ids) + max(len(row.chosen_ids), len(row.rejected_ids)) for row in rows.dpo),
+    ]
+    item_lengths = [length for length, of_item in zip(lengths, of_items, strict=True) if of_item]
+    fits = [length <= max_length for length in lengths]
+    return Rows(
+        [row for row, kept in zip(rows.sft, fits[: len(rows.sft)], strict=True) if kept],
+        [row for row, kept in zip(rows.dpo, fits[len(rows.sft) :], strict=True) if kept],
+        num_too_long=fits.count(False),
+        num_item_examples=len(item_lengths),
+        num_item_too_long=sum(length > max_length for length in item_lengths),
+        longest_item=max(item_lengths, default=0),
+    )

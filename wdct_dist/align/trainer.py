@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from wdct_dist import host_memory
 from wdct_dist.align import divergence, provenance, training_log, workers
@@ -52,7 +52,7 @@ def train(stage: Stage) -> StageReport:
 
     Whoever else trains the same stage is waited for: after a lost driver or network its process may live on for a while.
 
-    Raises `CheckpointError` where the model cannot be asked as the evaluation asks it, `DataError` where nothing is short enough.
+    Raises `CheckpointError` if the model cannot be asked as the evaluation asks it, `DataError` if too many examples are too long.
     """
     began = time.perf_counter()
     _prepare_process(stage)
@@ -179,7 +179,7 @@ class _Run:
 
     def _load(self) -> Any:
         stage = self._stage
-        return AutoModelForCausalLM.from_pretrained(
+        return load_model(
             self._source,
             dtype=torch.bfloat16 if stage.settings.precision is Precision.bfloat16_weights else torch.float32,
             trust_remote_code=stage.trust_remote_code,
@@ -198,12 +198,38 @@ class _Run:
         return dpo_trainer(self.model, self._tokenizer, self.rows.dpo, settings.method, common, adapter, callbacks, shared)
 
 
+def load_model(source: Path, **settings: Any) -> Any:
+    """Load the model to train, so that it computes what an engine computes with the same weights.
+
+    `settings` go to `from_pretrained`. Models that cap their attention scores (Gemma 2) get eager attention: the default of transformers,
+    scaled dot-product attention, has no cap and leaves it out in silence (5.19), while vLLM applies it.
+    """
+    config = AutoConfig.from_pretrained(source, trust_remote_code=settings.get("trust_remote_code", False))
+    if getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None:
+        settings["attn_implementation"] = "eager"
+    return AutoModelForCausalLM.from_pretrained(source, **settings)
+
+
 def training_rows(stage: Stage, tokens: TrainingTokens) -> Rows:
-    """The stage's data as token ids. Raises `DataError` where nothing is short enough."""
+    """Return the stage's data as token ids.
+
+    Raises `DataError` if no example is short enough, or if `max_length` leaves out a larger share of the item examples than
+    `Stage.max_left_out`: the report would count items as trained that the model has never seen.
+    """
     limit = stage.settings.max_length
     rows = tokens.examples(stage.data, limit) if stage.name == "sft" else tokens.pairs(stage.data, limit)  # type: ignore[arg-type]
+    left_out, total = rows.num_item_too_long, rows.num_item_examples
+    if left_out and (left_out == total or left_out / total > stage.max_left_out):
+        raise DataError(
+            f"{stage.title}: max_length = {limit} leaves out {left_out:,} of {total:,} item examples (the longest has "
+            f"{rows.longest_item:,} tokens), and max_left_out = {stage.max_left_out:g} allows a share of at most that. Set max_length to "
+            f"{rows.longest_item} or more, in a new run_dir."
+        )
     if not rows.sft and not rows.dpo:
-        raise DataError(f"{stage.title}: all {len(stage.data):,} examples are longer than max_length = {limit} tokens; raise max_length.")
+        raise DataError(
+            f"{stage.title}: all {len(stage.data):,} examples are longer than max_length = {limit} tokens. "
+            "Raise max_length, in a new run_dir."
+        )
     return rows
 
 

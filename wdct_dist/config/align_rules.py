@@ -18,7 +18,7 @@ from wdct_dist.config.schema import Config, EngineKind
 from wdct_dist.errors import ConfigError
 
 FREE_TO_CHANGE = (
-    *("run_dir", "models", "target_sides", "seeds", "divergence", "resources"),
+    *("run_dir", "models", "target_sides", "seeds", "divergence", "resources", "max_left_out"),
     *(f"evaluation.{key}" for key in FREE_ON_RESUME),
 )
 """What may change between the start of an experiment and its resumption: branches may come and go, a branch is trained as it began."""
@@ -48,6 +48,7 @@ RULES: tuple[Rule, ...] = (
     ("warmup_steps", at_least(0), "a whole number from 0 on"),
     ("max_grad_norm", above(0), "a number above 0"),
     ("max_length", at_least(16), "a whole number from 16 on"),
+    ("max_left_out", share, "a share from 0 to 1"),
     ("lora.r", at_least(1), "a whole number from 1 on, or null for all weights"),
     ("lora.alpha", at_least(1), "a whole number from 1 on, or null"),
     ("lora.dropout", lambda value: 0 <= value < 1, "a share from 0 on and under 1"),

@@ -161,6 +161,9 @@ class AlignConfig:
     """Gradients longer than this are shortened to it."""
     max_length: int = 512
     """Longest example in tokens, prompt and reply; longer ones are left out and counted, never cut."""
+    max_left_out: float = 0.05
+    """Largest share of a stage's item examples that `max_length` may leave out, from 0 to 1. A branch that would lose more, or all, ends
+    with the reason."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     precision: Precision = Precision.float32
     """`float32`; `bfloat16`: weights kept in float32, computed with in bfloat16; `bfloat16_weights`: weights in bfloat16 too, which loses
