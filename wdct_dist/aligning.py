@@ -45,6 +45,7 @@ from wdct_dist.ids import slug
 from wdct_dist.pipeline import Outcome, evaluate, find_checkpoints
 from wdct_dist.tables.events import EventLog
 from wdct_dist.tables.run_dir import locked, read_provenance
+from wdct_dist.tables.shared_directory import nonce_file
 from wdct_dist.tables.storage import Store
 
 CONFIG = f"{FOLDER}/config.yaml"
@@ -199,22 +200,27 @@ def train(config: AlignConfig, store: Store, branches: Sequence[Branch], materia
         print(f"{event}: {', '.join(f'{key} {value}' for key, value in facts.items())}", file=sys.stderr, flush=True)
 
     by_title = {branch.checkpoint_id(method.value): branch for branch in branches for method in branch.methods}
-    outcome = run_tasks(
-        tasks,
-        train_stage,
-        partial(size_task, config.resources.cpus, config.resources.gpus, workers=config.resources.workers),
-        config.evaluation.dispatch,
-        max_attempts=config.resources.max_attempts,
-        take=partial(_take, by_title, say),
-        say=say,
-        watch=_Progress(branches),
-    )
+    with nonce_file(store) as nonce:
+        outcome = run_tasks(
+            [replace(task, prepare=partial(_with_nonce, task.prepare, nonce)) for task in tasks],
+            train_stage,
+            partial(size_task, config.resources.cpus, config.resources.gpus, workers=config.resources.workers),
+            config.evaluation.dispatch,
+            max_attempts=config.resources.max_attempts,
+            take=partial(_take, by_title, say),
+            say=say,
+            watch=_Progress(branches),
+        )
     for title, error in outcome.failed.items():
         by_title[title].stopped = f"{title.rpartition('/')[2]}: {_said(error)}"
     events.flush()
     if outcome.failed and not outcome.results and all(branch.stopped for branch in branches):
         _raise_all(outcome.failed)
     return outcome.interrupted
+
+
+def _with_nonce(prepare: Callable[[StageReport | None], Stage], nonce: str | None, before: StageReport | None) -> Stage:
+    return replace(prepare(before), nonce=nonce)
 
 
 def _first(stage: Stage, _: StageReport | None) -> Stage:

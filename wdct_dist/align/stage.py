@@ -76,6 +76,8 @@ class Stage:
     on_gpu: bool
     max_left_out: float = 0.0
     """Largest share of the item examples that `max_length` may leave out."""
+    nonce: str | None = None
+    """A file that the driver keeps in the run directory (see `tables/shared_directory.py`); None: there is nothing to prove."""
     num_workers: int = 1
     """Processes that train it together."""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -84,6 +86,11 @@ class Stage:
     @property
     def title(self) -> str:
         return f"{self.branch}/{self.name}"
+
+    @property
+    def run_dir(self) -> Path:
+        """The directory of the whole experiment: the branch's folder is RUN/align/BRANCH."""
+        return self.folder.parents[1]
 
     @property
     def checkpoint(self) -> Path:

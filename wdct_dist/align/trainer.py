@@ -30,6 +30,8 @@ from wdct_dist.checkpoints.file_lock import locked
 from wdct_dist.checkpoints.node_copy import on_this_node
 from wdct_dist.config.align_schema import DpoConfig, Precision
 from wdct_dist.errors import DataError
+from wdct_dist.tables.shared_directory import require_nonce
+from wdct_dist.tables.storage import Store
 
 IDENTITY = "identity"
 """File beside the states: of which stage they are."""
@@ -52,10 +54,12 @@ def train(stage: Stage) -> StageReport:
 
     Whoever else trains the same stage is waited for: after a lost driver or network its process may live on for a while.
 
-    Raises `CheckpointError` if the model cannot be asked as the evaluation asks it, `DataError` if too many examples are too long.
+    Raises `CheckpointError` if the model cannot be asked as the evaluation asks it, `DataError` if too many examples are too long,
+    `RunDirError` if this node does not see the run directory of the driver.
     """
     began = time.perf_counter()
     _prepare_process(stage)
+    require_nonce(Store(str(stage.run_dir)), stage.nonce)
     stage.folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as held:
         workers.from_first(lambda: held.enter_context(locked(stage.folder / f".{stage.name}.lock")))
