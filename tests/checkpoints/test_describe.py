@@ -200,8 +200,9 @@ def test_pickled_weights_are_taken_when_allowed(build_checkpoint: BuildCheckpoin
     assert checkpoint.size_bytes == (directory / "pytorch_model.bin").stat().st_size
 
 
-def test_describing_a_directory_imports_no_heavy_library(build_checkpoint: BuildCheckpoint) -> None:
+def test_describing_a_known_directory_imports_no_heavy_library(build_checkpoint: BuildCheckpoint) -> None:
     directory = build_checkpoint()
+    describe(Source("demo", str(directory)), allow_pickle=False, trust_remote_code=False)  # what transformers says is kept
     code = (
         "import sys\nfrom wdct_dist.checkpoints.describe import describe\nfrom wdct_dist.checkpoints.fetch import fetch_model\n"
         "from wdct_dist.checkpoints.types import Source\n"

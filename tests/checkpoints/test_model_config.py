@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,41 @@ def test_only_what_an_engine_is_built_from_is_decisive(build_checkpoint: BuildCh
 
 
 def test_nested_settings_without_effect_are_left_out_too(build_checkpoint: BuildCheckpoint) -> None:
-    first = read_model_config(build_checkpoint("a", text_config={"hidden_size": 4, "use_cache": True, "rope_scaling": None}))
-    second = read_model_config(build_checkpoint("b", text_config={"hidden_size": 4}))
+    first = read_model_config(build_checkpoint("a", model_type="unknown", text_config={"hidden_size": 4, "use_cache": True}))
+    second = read_model_config(build_checkpoint("b", model_type="unknown", text_config={"hidden_size": 4}))
     assert first.decisive == second.decisive
+
+
+GEMMA2 = {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2"}
+
+
+@pytest.mark.parametrize(
+    ("config", "spelled_out", "same"),
+    [
+        # the default of transformers is 30, null switches it off
+        (GEMMA2, {"final_logit_softcapping": 30.0}, True),
+        (GEMMA2, {"final_logit_softcapping": None}, False),
+        (GEMMA2, {"attn_logit_softcapping": None}, False),
+        (GEMMA2, {"sliding_window": 4096}, True),
+        ({}, {"rope_theta": 10000.0}, True),
+        ({}, {"rope_theta": 500000.0}, False),
+        ({}, {"rope_scaling": None}, True),
+        ({}, {"tie_word_embeddings": False}, True),
+        ({}, {"attention_bias": True}, False),
+        # a key that transformers does not know may have a default in vLLM
+        ({}, {"a_key_of_vllm": None}, False),
+        # nothing is known of an unknown model, so an absent key and a null one may differ
+        ({"model_type": "unknown"}, {"final_logit_softcapping": None}, False),
+    ],
+)
+def test_configurations_are_compared_with_their_defaults_filled_in(
+    tmp_path: Path, config: dict[str, Any], spelled_out: dict[str, Any], same: bool
+) -> None:
+    pytest.importorskip("transformers")
+    base = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, **config}
+    found = []
+    for name, content in (("a", base), ("b", {**base, **spelled_out})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(content))
+        found.append(read_model_config(tmp_path / name).decisive)
+    assert (found[0] == found[1]) is same

@@ -30,6 +30,7 @@ from wdct_dist.checkpoints.model_config import ModelConfig, read_model_config
 from wdct_dist.checkpoints.node_copy import directory_of, on_this_node
 from wdct_dist.checkpoints.sharing import highest_rank, why_merged
 from wdct_dist.checkpoints.sources import resolve_base
+from wdct_dist.checkpoints.tensor_check import require_all_tensors
 from wdct_dist.checkpoints.tokenizer import has_chat_template, require_tokenizer
 from wdct_dist.checkpoints.types import Checkpoint, Kind, Source
 from wdct_dist.checkpoints.weights import Weights, read_weights, weight_files
@@ -199,6 +200,7 @@ def _check(source: Source, directory: Path, kind: Kind, allow_pickle: bool, trus
             "has itself. Read that code, and where you trust it set `engine.trust_remote_code: true`."
         )
     require_tokenizer(directory, custom_code=bool(config.custom_code))
+    require_all_tensors(directory, config.architecture, weights)
     return config, weights
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wdct_dist.checkpoints.reference_model import resolve_config
 from wdct_dist.errors import CheckpointError
 
 WITHOUT_EFFECT = frozenset(
@@ -33,7 +34,8 @@ class ModelConfig:
     custom_code: tuple[str, ...]
     """Python classes beside the weights that transformers would have to run, `module.Class`; empty where it has its own."""
     decisive: str
-    """Canonical JSON of every field that an engine is built from, with the end-of-text tokens (a live engine keeps its own)."""
+    """Canonical JSON of every field that an engine is built from, defaults of transformers included, with the end-of-text tokens (a live
+    engine keeps its own)."""
 
 
 def read_model_config(directory: Path) -> ModelConfig:
@@ -86,14 +88,13 @@ def _read_optional(file: Path) -> dict[str, Any]:
 
 def _decisive(directory: Path, config: dict[str, Any], architectures: list[Any]) -> str:
     ends = [_read_optional(directory / "generation_config.json").get("eos_token_id"), config.get("eos_token_id")]
-    return json.dumps([architectures, ends, _with_effect(config)], sort_keys=True)
+    return json.dumps([architectures, ends, _with_effect(resolve_config(directory) or config)], sort_keys=True)
 
 
 def _with_effect(value: Any) -> Any:
-    """Without the keys that have no effect and without nulls, which stand for a default just as an absent key does."""
+    """Return `value` without the keys that have no effect. A null stays: for many keys an absent key means another value."""
     if isinstance(value, Mapping):
-        kept = ((key, part) for key, part in value.items() if key not in WITHOUT_EFFECT and part is not None)
-        return {key: _with_effect(part) for key, part in kept}
+        return {key: _with_effect(part) for key, part in value.items() if key not in WITHOUT_EFFECT}
     return [_with_effect(part) for part in value] if isinstance(value, list) else value
 
 

@@ -94,6 +94,7 @@ def read_weights(directory: Path, *, allow_pickle: bool) -> Weights:
     _refuse_stale_weights(directory, files)
     by_file = {file: read_tensors(file) for file in files}
     _refuse_repeated_tensors(directory, by_file)
+    _refuse_empty_tensors(by_file)
     if (directory / SAFETENSORS_INDEX).is_file():
         _refuse_tensors_out_of_place(directory, by_file)
     tensors = sorted((tensor for group in by_file.values() for tensor in group), key=lambda tensor: tensor.name)
@@ -158,6 +159,16 @@ def _refuse_repeated_tensors(directory: Path, by_file: dict[Path, tuple[Tensor, 
                     f"{directory}: tensor `{tensor.name}` is in {other.name} and in {file.name}; which counts would be left to "
                     "chance. Remove the file that is not meant."
                 )
+
+
+def _refuse_empty_tensors(by_file: dict[Path, tuple[Tensor, ...]]) -> None:
+    for file, tensors in by_file.items():
+        if empty := [tensor for tensor in tensors if 0 in tensor.shape]:
+            raise CheckpointError(
+                f"{file}: {len(empty)} of {len(tensors)} tensors hold no values (`{empty[0].name}` has shape {list(empty[0].shape)}). "
+                "The usual cause is a model saved under DeepSpeed ZeRO-3 without gathering its weights: set "
+                "`stage3_gather_16bit_weights_on_model_save`, or gather the saved state with zero_to_fp32.py, and save again."
+            )
 
 
 def _refuse_tensors_out_of_place(directory: Path, by_file: dict[Path, tuple[Tensor, ...]]) -> None:

@@ -17,6 +17,8 @@ from wdct_dist.checkpoints.model_config import read_model_config
 from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.checkpoints.weights import read_weights
 
+ABSENT = object()
+
 SEVERAL = 3
 """Differences that a reason names."""
 
@@ -75,11 +77,12 @@ def difference(old: Build, new: Build) -> str | None:
         return "its weights are pickled, and a swap of such weights cannot be proven"
     if new.architecture != old.architecture:
         return f"another architecture: {new.architecture}, the engine has {old.architecture}"
-    if "quantization_config" in {*old.settings, *new.settings}:
+    if any(build.settings.get("quantization_config") is not None for build in (old, new)):
         return "its weights are quantised, and a swap of such weights cannot be proven"
     if new.settings.get("vocab_size") != old.settings.get("vocab_size"):
         return f"another vocabulary: {new.settings.get('vocab_size')} tokens, the engine has {old.settings.get('vocab_size')}"
-    if changed := sorted(key for key in {*old.settings, *new.settings} if old.settings.get(key) != new.settings.get(key)):
+    # an absent key is not a null one: each has its own meaning
+    if changed := sorted(key for key in {*old.settings, *new.settings} if old.settings.get(key, ABSENT) != new.settings.get(key, ABSENT)):
         return f"its config.json differs in {_some(changed)}"
     if new.end_tokens != old.end_tokens:
         return f"other end-of-text tokens: {list(new.end_tokens)}, the engine has {list(old.end_tokens)}"
