@@ -312,8 +312,8 @@ def test_a_begun_reply_that_the_api_does_not_take_is_an_error_that_names_the_var
     [
         ({"key": "other"}, {"api_key_env": "TEST_KEY"}, ["does not accept the request (status 401", "Bearer [key]", "TEST_KEY"]),
         ({"models": ("large",)}, {}, ["does not know the model 'tiny'", "status 404", "chat/completions"]),
-        ({"fields": ("logprobs",)}, {}, ["status 400: Unsupported parameter: logprobs", "engine.endpoint: top_logprobs (20 asked for)"]),
-        ({"fields": ("max_tokens",)}, {}, ["Unsupported parameter: max_tokens", "max_tokens_field"]),
+        ({"fields": ("logprobs",)}, {}, ["status 400: Unsupported parameter: logprobs", "engine.endpoint", "top_logprobs = 20"]),
+        ({"fields": ("max_tokens",)}, {}, ["Unsupported parameter: max_tokens", "max_tokens = 1 (prompt.reply_tokens)"]),
     ],
     ids=["key", "model", "logprobs", "max_tokens"],
 )

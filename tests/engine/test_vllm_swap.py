@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from wdct_dist.config.schema import EngineConfig, PromptConfig, SamplingConfig
-from wdct_dist.errors import EngineError, SwapRefused
+from wdct_dist.errors import CheckpointError, EngineError, SwapRefused
 
 pytestmark = [
     pytest.mark.slow,
@@ -165,6 +165,48 @@ def test_what_cannot_be_swapped_is_refused_and_the_engine_goes_on(tied, make_mod
     assert engine.answer(prompts, 0) == before
     engine.swap(named("inner", tied["inner"]))
     assert engine.answer(prompts[:1], 0)[0].option_logprobs != before[0].option_logprobs
+
+
+def test_an_output_layer_of_its_own_is_not_lost_behind_a_tied_one(make_model, start, prompts, named):
+    """config.json says tied, and the files have an output layer: equal to the embedding in one checkpoint, another one in the other."""
+
+    def own_head(tensors):
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+
+    def other_head(tensors):
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].flip(0).clone()
+
+    equal, other = make_model("base", edit=own_head), make_model("inner", edit=other_head)
+    engine = start(named("other", other))
+    assert (engine.facts.start_proof.num_tensors, engine.facts.start_proof.num_not_proven) == (INNER + 2, 0)
+    fresh = engine.answer(prompts, 0)
+    engine.swap(named("equal", equal))  # two tensors can be made equal
+    swapped = engine.answer(prompts, 0)
+    engine = start(named("equal", equal))
+    assert engine.answer(prompts, 0) == swapped
+    # one tensor cannot be two
+    with pytest.raises(SwapRefused, match=r"lm_head\.weight \(it differs from the embedding, and the engine has one tensor for both\)"):
+        engine.swap(named("other", other))
+    again = engine.answer(prompts, 0)
+    assert [one.option_logprobs for one in again] == [one.option_logprobs for one in swapped]
+    assert max(abs(a.option_logprobs[0] - b.option_logprobs[0]) for a, b in zip(fresh, swapped, strict=True)) > 1
+
+
+def test_a_start_fails_if_the_engine_does_not_compute_with_the_weights_of_the_files(tied, make_model, start, named, monkeypatch):
+    from wdct_dist.engine import vllm_canary
+
+    def dropped(tensors):
+        tensors["model.layers.1.self_attn.o_proj.bias"] = tensors["model.norm.weight"].clone()
+
+    with pytest.raises(CheckpointError, match=r"model\.layers\.1\.self_attn\.o_proj\.bias: the model has no such parameter"):
+        start(named("dropped", make_model("base", edit=dropped)))
+    # other values than the files', as after a loader that left a layer out
+    files = vllm_canary.Files
+    monkeypatch.setattr(vllm_canary, "Files", lambda directory: files(tied["inner"]))
+    with pytest.raises(CheckpointError, match=r"does not compute with the weights of these files: model\.layers\.0\..*values differ"):
+        start(named("base", tied["base"]))
+    monkeypatch.undo()
+    assert start(named("base", tied["base"])).facts.start_proof.num_tensors == INNER + 1
 
 
 def test_a_chat_template_comes_along_and_goes_away_again(tied, make_model, start, prompts, named):

@@ -87,7 +87,9 @@ class Journal:
 
     def engine_started(self, engine: int, checkpoint_id: str, facts: EngineFacts, seconds: float) -> None:
         self._progress.begin()
-        said = {"hardware": facts.hardware, "dtype": facts.dtype, "vllm": facts.versions.get("vllm")}
+        said: dict[str, object] = {"hardware": facts.hardware, "dtype": facts.dtype, "vllm": facts.versions.get("vllm")}
+        if (proof := facts.start_proof) is not None:
+            said |= {"proof_tensors": proof.num_tensors, "proof_not_proven": proof.num_not_proven, "proof_s": round(proof.seconds, 3)}
         self._add("engine started", engine=engine, checkpoint=checkpoint_id, seconds=round(seconds, 3), **said)
         for note in facts.notes:
             self._add("engine note", engine=engine, checkpoint=checkpoint_id, note=note)
@@ -108,6 +110,19 @@ class Journal:
         """A live engine did not take another checkpoint: it refused, and was as it was, or it broke. A fresh one is tried."""
         event = "swap refused" if isinstance(root_cause(error), SwapRefused) else "swap failed"
         self.say(event, engine=engine, checkpoint=checkpoint_id, reason=reason(error))
+
+    def start_failed(self, engine: int, checkpoint_id: str, why: str, *, is_final: bool) -> None:
+        """Record that an engine did not start for the checkpoint. `is_final`: it will not be tried again.
+
+        The reason of a final failure is printed once, in the last sentence of the run.
+        """
+        facts = {"engine": engine, "checkpoint": checkpoint_id, "reason": why}
+        if not is_final:
+            self.say("start failed", **facts)
+            return
+        self._add("start failed", **facts)
+        self._add("checkpoint failed", checkpoint=checkpoint_id, reason=why)
+        self._progress.say(f"checkpoint {checkpoint_id} failed; the reason stands at the end")
 
     def say(self, event: str, **facts: Any) -> None:
         """An event, and a line for whoever watches where it is one that they should know of."""

@@ -119,12 +119,11 @@ def _start(checkpoint_id: str, specs: dict[str, WorkerSpec], scheduler: Schedule
         if classify(error, starting=True) not in (Fault.checkpoint, Fault.engine_lost):
             raise
         why = reason(error)
-        journal.say("start failed", engine=0, checkpoint=checkpoint_id, reason=why)
         if spec.sharing is not None:
+            journal.start_failed(0, checkpoint_id, why, is_final=False)
             merge_instead(sharers(spec.sharing, specs), f"sharing an engine failed: {why}", specs, scheduler.costs, journal)
             return _start(checkpoint_id, specs, scheduler, journal)
-        if scheduler.start_failed(0, checkpoint_id, why, allowed=0):
-            journal.say("checkpoint failed", checkpoint=checkpoint_id, reason=why)
+        journal.start_failed(0, checkpoint_id, why, is_final=scheduler.start_failed(0, checkpoint_id, why, allowed=0))
         return None
     seconds = time.monotonic() - began
     scheduler.started(checkpoint_id, seconds)

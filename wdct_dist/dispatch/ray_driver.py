@@ -23,7 +23,7 @@ from wdct_dist.dispatch.scheduler import Load, Record, Scheduler
 from wdct_dist.dispatch.sharing import merge_instead, sharers
 from wdct_dist.dispatch.worker import UnitReport, WorkerSpec
 from wdct_dist.engine.protocol import EngineFacts, Sharing, Swap
-from wdct_dist.errors import EngineError
+from wdct_dist.errors import BadInput, EngineError
 
 POLL_S = 0.5
 """How often the driver looks up from waiting: for a signal, and for engines that do not start or do not go on."""
@@ -272,10 +272,11 @@ class RayDriver:
             return
         if fault not in (Fault.checkpoint, Fault.engine_lost):
             raise root_cause(error)
-        self._journal.say("start failed", engine=place, checkpoint=engine.checkpoint_id, reason=why)
         allowed = CRASHES_WHILE_STARTING if fault is Fault.engine_lost else 1
-        if self._scheduler.start_failed(place, engine.checkpoint_id, why, allowed=allowed):
-            self._journal.say("checkpoint failed", checkpoint=engine.checkpoint_id, reason=why)
+        if isinstance(root_cause(error), BadInput):
+            allowed = 0  # of the checkpoint itself: each further start would end in the same way
+        is_final = self._scheduler.start_failed(place, engine.checkpoint_id, why, allowed=allowed)
+        self._journal.start_failed(place, engine.checkpoint_id, why, is_final=is_final)
 
     def _run_dir_not_visible(self, place: int, error: Exception) -> None:
         """Retire the slot. Raise the error if no slot is left that sees the run directory."""

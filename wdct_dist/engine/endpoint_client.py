@@ -20,7 +20,7 @@ import aiohttp
 
 from wdct_dist.config.schema import EndpointConfig
 from wdct_dist.engine.endpoint_limits import TRANSIENT, Budget, Pace, TokenEstimate, Usage, pause_s, retry_after_s
-from wdct_dist.engine.endpoint_replies import MalformedReply, Reply, error_text, read_reply
+from wdct_dist.engine.endpoint_replies import MalformedReply, Reply, error_status, error_text, is_filtered, read_reply
 from wdct_dist.engine.endpoint_steps import Turn
 
 LONGEST_WAIT_S = 600.0
@@ -152,6 +152,10 @@ class EndpointClient:
         parsed = None
         with contextlib.suppress(ValueError):
             parsed = json.loads(text)
+        if status == 200 and (meant := error_status(parsed)) is not None:
+            status = meant
+        if status != 200 and is_filtered(parsed):
+            return Reply("", "content_filter", (), None, None, None, None), worst, ""
         if status != 200:
             self._raise_for(status, error_text(parsed, text), text)
             self._heed(retry_after_s(headers))

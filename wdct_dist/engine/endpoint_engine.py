@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -44,6 +45,8 @@ PROBE = Prompt(
 PROBE_ATTEMPTS = 3
 
 Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
 
 
 class EndpointEngine:
@@ -158,16 +161,16 @@ class EndpointEngine:
         if wanted is EndpointApi.auto and prompt.format is PromptFormat.plain:
             wanted = EndpointApi.completions
         if wanted is not EndpointApi.auto:
-            return await self._probe(wanted)
+            return await self._probe(wanted, prompt)
         try:
-            return await self._probe(EndpointApi.chat)
+            return await self._probe(EndpointApi.chat, prompt)
         except CheckpointError as error:
             try:
-                return await self._probe(EndpointApi.completions)
+                return await self._probe(EndpointApi.completions, prompt)
             except CheckpointError:
                 raise error from None
 
-    async def _probe(self, api: EndpointApi) -> tuple[EndpointClient, Asker, Reply]:
+    async def _probe(self, api: EndpointApi, prompt: PromptConfig) -> tuple[EndpointClient, Asker, Reply]:
         """A client of this form of the API, once it has answered."""
         top, chat = self._settings.top_logprobs, api is EndpointApi.chat
         fields: dict[str, Any] = {"temperature": self._sampling.temperature}
@@ -177,15 +180,18 @@ class EndpointEngine:
             fields |= {"logprobs": True, "top_logprobs": top} if chat else {"logprobs": top}
         client = EndpointClient(self._settings, PATHS[api], self._model, self._key, fields, self._budget)
         asker = Asker(Form(api, self._settings.continue_reply), self._sampling, top)
-        turn = next(asker.begin(PROBE, 0))
+        # with the run's own limit: models that reason refuse one token
+        turn = next(asker.begin(replace(PROBE, reply_tokens=prompt.reply_tokens), 0))
         try:
             reply, _ = await client.complete(turn, PROBE_ATTEMPTS)
             return client, asker, reply
         except (Refused, Denied) as error:
             await client.close()
+            key = "" if self._settings.api_key_env is None else f"the key in {self._settings.api_key_env}, "
+            limit = f"{self._settings.max_tokens_field} = {turn.max_tokens} (prompt.reply_tokens)"
             raise CheckpointError(
-                f"{error} Servers refuse keys (here that in {self._settings.api_key_env}), models, and settings of engine.endpoint: "
-                f"top_logprobs ({top} asked for), max_tokens_field, api, extra."
+                f"{error} Check {key}the model's name, and the settings of engine.endpoint that the server may not take: api, extra, "
+                f"top_logprobs = {top}, {limit}."
             ) from None
         except Exhausted as error:
             await client.close()
@@ -226,6 +232,9 @@ class EndpointEngine:
             if isinstance(error, Exhausted):
                 transient.add(prompt.prompt_id)
             response = Response(prompt.prompt_id, trial, error=" ".join(str(error).split()))
+        except Exception as error:  # a reply that we cannot read must not cost the others, which are paid for
+            logger.exception("The reply to prompt %s could not be read.", prompt.prompt_id)
+            response = Response(prompt.prompt_id, trial, error=f"the reply could not be read ({type(error).__name__}: {error})"[:500])
         if not reported or reply is None:
             return response
         return replace(response, num_prompt_tokens=usage.input, num_cached_tokens=cached, num_output_tokens=usage.output)

@@ -151,6 +151,12 @@ class Asker:
     def _response(self, prompt: Prompt, trial: int, reply: Reply) -> Response:
         """`option_logprobs` where all labels are among the returned tokens; `option_lower` and `option_upper` where some are not."""
         response = Response(prompt.prompt_id, trial, text=reply.text, finish_reason=reply.finish_reason)
+        if reply.is_cut_in_reasoning:
+            setting = "sampling.max_new_tokens" if prompt.mode == "reason" else "prompt.reply_tokens"
+            return replace(
+                response,
+                error=f"the reply ended within the model's hidden reasoning: all of its tokens were used up. Raise {setting}.",
+            )
         reading = read_labels(prompt.labels, reply.places, self.top_logprobs)
         if reading is None:
             return response

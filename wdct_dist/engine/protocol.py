@@ -40,6 +40,19 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
+class StartProof:
+    """What a comparison of a freshly started engine with the files of its checkpoint showed. Only a proof without a fault is kept."""
+
+    num_tensors: int
+    """Tensors that the engine computes with exactly as the files have them."""
+    num_not_proven: int
+    """Tensors and layers that cannot be compared: quantised, mixture of experts, or kept in another order than in the files."""
+    not_proven: tuple[str, ...]
+    """The first of them by name."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class EngineFacts:
     """What a started engine is, for the provenance."""
 
@@ -52,6 +65,8 @@ class EngineFacts:
     notes: tuple[str, ...] = ()
     num_swaps: int = 0
     """How often its checkpoint was changed since it was started."""
+    start_proof: StartProof | None = None
+    """None if there are no weights, or if adapters share the engine."""
 
 
 @dataclass(frozen=True, slots=True)

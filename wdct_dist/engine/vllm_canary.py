@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,9 @@ SEARCH_BYTES = 4 * 2**20
 
 NOT_WEIGHTS = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
 """Old checkpoints carry these; vLLM computes them from the configuration."""
+
+LEFTOVERS = re.compile(r"\.(attention|attn)\.(masked_)?bias$")
+"""Causal masks that GPT-2 and GPT-NeoX once saved beside the weights, under the name that a bias of the attention would have."""
 
 DERIVED = ("W_UV", "W_UK_T")
 """What multi-head latent attention makes of its weights and keeps beside them: not asked, so not proven."""
@@ -63,6 +67,13 @@ class Files:
             return None
         tensor = self._opened[name].get_tensor(name)
         return tensor.reshape(len(tensor), -1) if tensor.ndim else tensor.reshape(1, 1)
+
+    def are_equal(self, first: str, second: str | None) -> bool:
+        """Return whether two tensors hold the same values in the same precision; False if one of them is not in the files."""
+        if first not in self._opened or second not in self._opened:
+            return False
+        one, other = (self._opened[name].get_tensor(name) for name in (first, second))
+        return one.dtype == other.dtype and bool((one == other).all()) if one.shape == other.shape else False
 
     def shape(self, name: str) -> tuple[int, int]:
         """Of `table`, from the header alone."""
@@ -108,6 +119,23 @@ class Sample:
 class Traced:
     places: list[Place] = field(default_factory=list)
     untraced: list[str] = field(default_factory=list)
+    """Tensors of the checkpoint and layers of the model that cannot be compared."""
+    dropped: list[str] = field(default_factory=list)
+    """Tensors among them that belong to a layer which has no such parameter: the model computes without them."""
+    unfilled: list[str] = field(default_factory=list)
+    """Layers of the model that no tensor fills. Known only if every tensor was found in the model."""
+
+
+@dataclass(slots=True)
+class StartProof:
+    """What a comparison of a freshly started model with its files found."""
+
+    num_tensors: int = 0
+    """Tensors that were compared and are right."""
+    not_proven: list[str] = field(default_factory=list)
+    """Tensors and layers that cannot be compared: quantised, mixture of experts, or kept in another order than in the files."""
+    faults: list[str] = field(default_factory=list)
+    """What the model computes otherwise than the files say, in words."""
 
 
 @dataclass(slots=True)
@@ -126,25 +154,73 @@ def compare(model: Any, new: Files, old: Files) -> Found:
     traced = trace(model, new)
     found = Found(wrong=[f"{name} is not found" for name in traced.untraced])
     told_apart, compared = set[str](), set[str]()
-    by_layer: dict[tuple[int, str, str], list[Place]] = {}
-    for place in traced.places:
-        by_layer.setdefault((id(place.module), place.parameter, place.kind), []).append(place)
-    for places in by_layer.values():
-        samples = [_sampled(place, new, old) for place in places]
-        for sample, live in zip(samples, _ask(samples), strict=True):
-            tensor = sample.place.tensor
-            compared.add(tensor)
-            if sample.differs:
-                told_apart.add(tensor)
-            if num_wrong := int((live != sample.wanted.to(live.dtype)).sum()):
-                found.wrong.append(f"{tensor} ({type(sample.place.module).__name__}): {num_wrong} of {live.numel()} values differ")
+    for sample, live in _compared(traced.places, new, old):
+        compared.add(sample.place.tensor)
+        if sample.differs:
+            told_apart.add(sample.place.tensor)
+        if wrong := _wrong(sample, live):
+            found.wrong.append(wrong)
     found.num_tensors, found.num_told_apart = len(compared), len(told_apart)
     return found
 
 
-def _sampled(place: Place, new: Files, old: Files) -> Sample:
+def prove_start(model: Any, files: Files) -> StartProof:
+    """Compare what a freshly started model computes with its files.
+
+    A swap may refuse what it cannot compare, since a fresh engine takes over. Here nothing takes over, so only what is certainly wrong is a
+    fault: a value that is nowhere in the file's row or column, a tensor that the model drops, a layer that no tensor fills.
+    """
+    traced = trace(model, files)
+    proof = StartProof(not_proven=list(traced.untraced))
+    if not files.names:  # pickled weights
+        return proof
+    proof.faults += [f"{name}: the model has no such parameter and computes without it" for name in traced.dropped]
+    proof.faults += [f"{name}: no tensor of the files fills this layer" for name in traced.unfilled]
+    right = set[str]()
+    for sample, live in _compared(traced.places, files, None):
+        wrong = _wrong(sample, live)
+        if wrong is None:
+            right.add(sample.place.tensor)
+        elif _is_rearranged(sample.place, files):
+            proof.not_proven.append(sample.place.tensor)
+        else:
+            proof.faults.append(wrong)
+    proof.num_tensors = len(right - set(proof.not_proven))
+    return proof
+
+
+def _compared(places: Sequence[Place], new: Files, old: Files | None) -> Iterator[tuple[Sample, Any]]:
+    """Yield each sample with the values that the model has there."""
+    by_layer: dict[tuple[int, str, str], list[Place]] = {}
+    for place in places:
+        by_layer.setdefault((id(place.module), place.parameter, place.kind), []).append(place)
+    for group in by_layer.values():
+        samples = [_sampled(place, new, old) for place in group]
+        yield from zip(samples, _ask(samples), strict=True)
+
+
+def _wrong(sample: Sample, live: Any) -> str | None:
+    """Return what is wrong with the values of a sample; None if all of them are those of the file."""
+    num_wrong = int((live != sample.wanted.to(live.dtype)).sum())
+    place = sample.place
+    return f"{place.tensor} ({type(place.module).__name__}): {num_wrong} of {live.numel()} values differ" if num_wrong else None
+
+
+def _is_rearranged(place: Place, files: Files) -> bool:
+    """Return whether the model has the values of the file in another order: transposed (GPT-2), or with permuted rows (Bloom's QKV)."""
+    import torch
+
+    table = files.table(place.tensor)
+    rows, column = torch.arange(*place.rows), place.columns[0]
+    whole = Sample(place, rows, torch.tensor([column]), None, False)
+    live = _ask([whole])[0].flatten()
+    candidates = [table[:, column], *([table[column]] if column < len(table) else [])]
+    return any(bool(torch.isin(live, values.to(place.dtype).to(live.dtype)).all()) for values in candidates)
+
+
+def _sampled(place: Place, new: Files, old: Files | None) -> Sample:
     table = new.table(place.tensor)
-    rows, columns, differs = _sample(table, old.table(place.tensor), place)
+    rows, columns, differs = _sample(table, None if old is None else old.table(place.tensor), place)
     return Sample(place, rows, columns, table[rows][:, columns].to(place.dtype), differs)
 
 
@@ -177,6 +253,9 @@ def trace(model: Any, files: Files) -> Traced:
     heads = [module for module in model.modules() if isinstance(module, ParallelLMHead)]
     tied = {id(head): other for head in heads for other in model.modules() if is_tied(head, other)}
     traced = Traced()
+    own_heads: list[tuple[str, Any]] = []
+    """Tensors of output layers that the engine has tied to their embedding, with the embedding."""
+    embeddings: dict[int, str] = {}
     for tensor in files.names:
         mapped = _mapped(model, tensor)
         if mapped is None or tensor.endswith(NOT_WEIGHTS):
@@ -184,13 +263,26 @@ def trace(model: Any, files: Files) -> Traced:
         place = _place(model, modules, tensor, mapped, files.shape(tensor))
         if place is None:
             traced.untraced.append(tensor)
-        elif id(place.module) not in tied:  # else vLLM does not load the tensor: the layer has the embedding's weights
+            if not LEFTOVERS.search(tensor) and _is_dropped(model, modules, tensor, mapped):
+                traced.dropped.append(tensor)
+        elif id(place.module) in tied:
+            own_heads.append((tensor, tied[id(place.module)]))
+        else:
             traced.places.append(place)
-            if place.kind == "embedding":  # it gives the logits too: through a layer that shares its weights, or itself
+            if place.kind == "embedding":
+                embeddings[id(place.module)] = tensor
+                # it gives the logits too: through a layer that shares its weights, or itself
                 sharing = [head for head in heads if tied.get(id(head)) is place.module] if heads else [place.module]
                 traced.places += [replace(place, kind="linear", module=module) for module in sharing]
+    for tensor, embedding in own_heads:
+        # vLLM ties an output layer whose tensor equals the embedding, and keeps one that differs (0.32); a tied layer cannot take that
+        if not files.are_equal(tensor, embeddings.get(id(embedding))):
+            traced.untraced.append(f"{tensor} (it differs from the embedding, and the engine has one tensor for both)")
     seen = {id(place.module) for place in traced.places}
-    traced.untraced += sorted(name for name, module in modules.items() if id(module) not in seen and _computes_with_weights(module))
+    unseen = sorted(name for name, module in modules.items() if id(module) not in seen and _computes_with_weights(module))
+    if not traced.untraced:
+        traced.unfilled = unseen
+    traced.untraced += unseen
     return traced
 
 
@@ -221,6 +313,22 @@ def _place(model: Any, modules: dict[str, Any], tensor: str, mapped: str, shape:
         if layer is not None and piece in pieces and last in (piece, packed):
             return _in_layer(layer, tensor, parameter, shape, pieces.index(piece) if len(pieces) > 1 else None)
     return _in_layer(modules[owner], tensor, parameter, shape, None) if owner in modules else None
+
+
+def _is_dropped(model: Any, modules: dict[str, Any], tensor: str, mapped: str) -> bool:
+    """Return whether the tensor is the weight or bias of an unquantised layer that was built without it."""
+    from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
+
+    owner, _, parameter = mapped.rpartition(".")
+    stem, dot, last = owner.rpartition(".")
+    packed = [name for name, pieces in getattr(model, "packed_modules_mapping", {}).items() if last in pieces]
+    layers = [modules[name] for name in (owner, *(f"{stem}{dot}{name}" for name in packed)) if name in modules]
+    return parameter in ("weight", "bias") and any(
+        isinstance(layer, LinearBase)
+        and isinstance(layer.quant_method, UnquantizedLinearMethod)
+        and getattr(layer, parameter, None) is None
+        for layer in layers
+    )
 
 
 def _in_layer(module: Any, tensor: str, parameter: str, shape: tuple[int, int], piece: int | None) -> Place | None:

@@ -74,8 +74,8 @@ def start_vllm(
 ) -> VllmEngine:
     """An engine that is ready to answer; with `sharing` the checkpoint is a base, and its adapters are taken afterwards.
 
-    Raises `EngineError` with the cause in one line where vLLM does not start, `CheckpointError` where the chat template does not
-    work, `ConfigError` for what `engine.extra` may not set.
+    Raises `EngineError` with the cause in one line if vLLM does not start, `CheckpointError` if the chat template does not work or vLLM
+    does not compute with the weights of the files, `ConfigError` for what `engine.extra` may not set.
     """
     return VllmEngine(checkpoint, engine, prompt, sampling, tensor_parallel_size, sharing)
 
@@ -143,7 +143,7 @@ class VllmEngine:
         renderer = Renderer(tokenizer, self._prompt_config.format, self._prompt_config)
         speller = LabelSpeller(tokenizer, renderer.encode, model_config.get_vocab_size())
         asker = Asker(tokenizer, renderer, speller, self._sampling, model_config.max_model_len)
-        facts = facts_of(self._vllm.config, renderer.format.value, self._engine_config.deterministic)
+        facts = facts_of(self._vllm.config, renderer.format.value, self._engine_config.deterministic, self._vllm.start_proof)
         return _Loaded(directory, build, tokenizer, digest, asker, facts)
 
     @property

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from wdct_dist.engine.protocol import EngineFacts
+from wdct_dist.engine.protocol import EngineFacts, StartProof
 from wdct_dist.engine.vllm_start import has_batch_invariance
 
 
-def facts_of(config: Any, prompt_format: str, deterministic: bool) -> EngineFacts:
+def facts_of(config: Any, prompt_format: str, deterministic: bool, start_proof: StartProof | None = None) -> EngineFacts:
     import torch
     import transformers
     import vllm
@@ -34,6 +34,11 @@ def facts_of(config: Any, prompt_format: str, deterministic: bool) -> EngineFact
         notes.append(
             f"engine.deterministic has no effect: vLLM has no batch-invariant mode on {place}, so an answer's last bits depend on "
             "what else is in its batch"
+        )
+    if start_proof is not None and start_proof.num_not_proven:
+        notes.append(
+            f"{start_proof.num_not_proven:,} tensors or layers could not be compared with the checkpoint's files when the engine started "
+            f"(the first: {start_proof.not_proven[0]}); {start_proof.num_tensors:,} were compared and are equal"
         )
     return EngineFacts(
         kind="vllm",
@@ -58,6 +63,7 @@ def facts_of(config: Any, prompt_format: str, deterministic: bool) -> EngineFact
             **({} if on_cpu else {"gpu_memory_utilization": cache.gpu_memory_utilization}),
         },
         notes=tuple(notes),
+        start_proof=start_proof,
     )
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wdct_dist.engine.protocol import Canary
-from wdct_dist.errors import EngineError, SwapRefused
+from wdct_dist.engine.protocol import Canary, StartProof
+from wdct_dist.errors import CheckpointError, EngineError, SwapRefused
 
 PROBE = "probe"
 SEVERAL = 5
@@ -39,6 +39,21 @@ def swap_weights(llm: Any, new: Path, old: Path) -> SwappedWeights:
     loaded = time.perf_counter()
     canary = _prove(llm, new, old)
     return SwappedWeights(loaded - began, Canary(*canary, time.perf_counter() - loaded))
+
+
+def prove_start(llm: Any, directory: Path) -> StartProof:
+    """Compare an engine that has just started with the files of its checkpoint.
+
+    Raises `CheckpointError` if the model computes without a tensor of the files, lacks one, or has other values: vLLM loads such a
+    checkpoint in silence, and each further start would do the same.
+    """
+    began = time.perf_counter()
+    found = llm.collective_rpc("wdct_prove_start", args=(str(directory),))
+    if faults := sorted({fault for worker in found for fault in worker["faults"]}):
+        raise CheckpointError(f"{directory}: the engine does not compute with the weights of these files: {some(faults)}")
+    not_proven = sorted({name for worker in found for name in worker["not_proven"]})
+    num_tensors = min(worker["num_tensors"] for worker in found)
+    return StartProof(num_tensors, len(not_proven), tuple(not_proven[:SEVERAL]), time.perf_counter() - began)
 
 
 def _refuse_untraced(llm: Any, new: Path) -> None:

@@ -22,12 +22,12 @@ from wdct_dist.checkpoints.types import Checkpoint
 from wdct_dist.config.schema import EngineConfig, SamplingConfig
 from wdct_dist.engine import vllm_adapters
 from wdct_dist.engine.asked import Asked, Request
-from wdct_dist.engine.protocol import Sharing
+from wdct_dist.engine.protocol import Sharing, StartProof
 from wdct_dist.engine.vllm_failure import cause, one_line, with_advice
 from wdct_dist.engine.vllm_request import Params, refusals
 from wdct_dist.engine.vllm_start import build_llm, end, warm_up
-from wdct_dist.engine.vllm_swap import SwappedWeights, swap_weights
-from wdct_dist.errors import EngineError, SwapRefused
+from wdct_dist.engine.vllm_swap import SwappedWeights, prove_start, swap_weights
+from wdct_dist.errors import CheckpointError, EngineError, SwapRefused
 
 AHEAD = 256
 """Requests given to vLLM beyond those that it works on at once: it never waits for us, and what it holds stays bounded."""
@@ -66,7 +66,8 @@ class VllmThread:
     def __init__(
         self, checkpoint: Checkpoint, engine: EngineConfig, sampling: SamplingConfig, tensor_parallel_size: int, sharing: Sharing | None
     ) -> None:
-        """Raises `EngineError` where vLLM does not start, or not in time, or the process has one."""
+        """Raises `EngineError` if vLLM does not start, or not in time, or if the process has one; `CheckpointError` if vLLM does not
+        compute with the weights of the checkpoint's files."""
         if not _PROCESS_HAS_ENGINE.acquire(blocking=False):
             raise EngineError("this process already has a vLLM engine and can have one at a time; close that one first.")
         self.gate = threading.Lock()
@@ -75,6 +76,7 @@ class VllmThread:
         """What those who wait wait on."""
         self.base_logprobs: vllm_adapters.Logprobs = ()
         """Of the probe without an adapter, where adapters share the engine."""
+        self.start_proof: StartProof | None = None
         self._sharing = sharing
         self._params = Params(sampling)
         self._inbox: queue.SimpleQueue[list[Asked] | Order | Addition | None] = queue.SimpleQueue()
@@ -96,6 +98,9 @@ class VllmThread:
                 f"the engine for {checkpoint.checkpoint_id} was not ready after {engine.start_timeout_s:g} s; "
                 "allow more with engine.start_timeout_s, or see what it does with VLLM_LOGGING_LEVEL=INFO."
             ) from None
+        if isinstance(llm, CheckpointError):
+            self._thread.join()
+            raise llm
         if isinstance(llm, EngineError):
             self._thread.join()
             raise EngineError(f"the engine for {checkpoint.checkpoint_id} did not start: {llm}") from llm
@@ -151,12 +156,15 @@ class VllmThread:
             try:
                 llm = build_llm(checkpoint, engine, tensor_parallel_size, error_log, self._sharing)
                 warm_up(llm)
-                if self._sharing is not None:
+                if self._sharing is None:
+                    self.start_proof = prove_start(llm, checkpoint.directory)
+                else:
                     self.base_logprobs = vllm_adapters.probe(llm, None, llm.llm_engine.step)
             except BaseException as error:
-                broken = EngineError(with_advice(cause(error, error_log)))
-                broken.__cause__ = error
-                end(None)
+                broken = error if isinstance(error, CheckpointError) else EngineError(with_advice(cause(error, error_log)))
+                if broken is not error:
+                    broken.__cause__ = error
+                end(llm)
                 _PROCESS_HAS_ENGINE.release()
                 started.put(broken)
                 return

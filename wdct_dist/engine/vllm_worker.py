@@ -51,6 +51,15 @@ class SwapWorker:
         found = vllm_canary.compare(model, vllm_canary.Files(Path(directory)), vllm_canary.Files(Path(previous)))
         return {"num_tensors": found.num_tensors, "num_told_apart": found.num_told_apart, "wrong": found.wrong}
 
+    def wdct_prove_start(self, directory: str) -> dict[str, Any]:
+        """Compare what the model computes, which has just been loaded, with the checkpoint's files. See `vllm_canary.StartProof`."""
+        model = self.get_model()  # type: ignore[attr-defined]
+        try:
+            proof = vllm_canary.prove_start(model, vllm_canary.Files(Path(directory)))
+        except Exception as error:  # of a layer that the canary does not know: the engine may well be sound
+            return {"num_tensors": 0, "not_proven": [f"all of it ({type(error).__name__}: {error})"], "faults": []}
+        return {"num_tensors": proof.num_tensors, "not_proven": proof.not_proven, "faults": proof.faults}
+
     def wdct_compare_adapter(self, directory: str, number: int) -> dict[str, Any]:
         """Compares what is kept for an adapter with its files."""
         manager = self.model_runner.lora_manager._adapter_manager  # type: ignore[attr-defined]

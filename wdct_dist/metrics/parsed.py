@@ -28,6 +28,9 @@ PAPER = "paper"
 
 PAPER_LABELS = ["A", "B"]
 
+REFUSALS = ("content_filter", "refusal")
+"""Finish reasons by which a server says that the model refused, or that its reply was kept back."""
+
 
 def replies(answers: pl.LazyFrame, prompts: pl.LazyFrame) -> pl.LazyFrame:
     """One row for each answer with generated text, in any order.
@@ -53,17 +56,18 @@ def replies(answers: pl.LazyFrame, prompts: pl.LazyFrame) -> pl.LazyFrame:
         begun=begun,
     )
     said = answers.filter(pl.col("error").is_null() & pl.col("text").is_not_null())
-    return said.select("checkpoint_id", "prompt_id", "trial", "text").join(replied, on="prompt_id")
+    return said.select("checkpoint_id", "prompt_id", "trial", "text", "finish_reason").join(replied, on="prompt_id")
 
 
 def parse_answers(answers: pl.LazyFrame) -> pl.LazyFrame:
     """Adds `reply_status` (one of `REPLY_STATUSES`) and `parsed_option` (Int8, option index, null unless the status is `ok`).
 
-    `answers` needs `text`, `begun`, `labels`, `permutation`, `option_texts`, `language` and `variant`, as `replies` returns them. The
+    `answers` needs `text`, `begun`, `labels`, `permutation`, `option_texts`, `language`, `variant` and `finish_reason`, as `replies`
+    returns them. A server's own word that the model refused (`REFUSALS`) comes before its text. The
     reply is what was begun for the model and what it went on with; in the variant `paper` the published rules read the latter alone.
     Not `parse_status`: that is the status of the answer that is read from the probabilities (`derive`).
     """
-    needed = pl.struct("text", "begun", "labels", "option_texts", "language", "variant")
+    needed = pl.struct("text", "begun", "labels", "option_texts", "language", "variant", "finish_reason")
     parsed = needed.map_batches(_parse, return_dtype=pl.Struct({"reply_status": REPLY_STATUS, "place": pl.Int8}), is_elementwise=True)
     return (
         answers.with_columns(parsed=parsed)
@@ -170,6 +174,8 @@ def _parse(rows: pl.Series) -> pl.Series:
 
 def _parse_one(row: dict[str, Any]) -> Parsed:
     text, begun, labels = row["text"], row["begun"], row["labels"]
+    if row["finish_reason"] in REFUSALS:
+        return Parsed(None, "refusal")
     if row["variant"] == PAPER and labels == PAPER_LABELS:
         return _parse_paper(text)
     if begun is not None and text.strip():

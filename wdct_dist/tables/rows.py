@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -12,6 +12,7 @@ from wdct_dist.items.record import item_to_record
 from wdct_dist.items.types import Item
 from wdct_dist.prompts.types import Message, Prompt
 from wdct_dist.tables import schema
+from wdct_dist.text import replace_surrogates
 
 
 def items_batch(items: Sequence[Item]) -> pa.RecordBatch:
@@ -97,5 +98,21 @@ def answers_table(checkpoint_id: str, checkpoint_digest: str, responses: Sequenc
 
 
 def _batch(columns: Sequence[Sequence[object]], table_schema: pa.Schema) -> pa.RecordBatch:
-    arrays = [pa.array(column, type=entry.type) for column, entry in zip(columns, table_schema, strict=True)]
+    arrays = [_array(column, entry.type) for column, entry in zip(columns, table_schema, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=table_schema)
+
+
+def _array(column: Sequence[object], kind: pa.DataType) -> pa.Array:
+    """Return the column as an array. Text that is not valid Unicode costs its row nothing but the characters at fault."""
+    try:
+        return pa.array(column, type=kind)
+    except UnicodeEncodeError:
+        return pa.array([_valid(value) for value in column], type=kind)
+
+
+def _valid(value: object) -> object:
+    if isinstance(value, str):
+        return replace_surrogates(value)
+    if isinstance(value, Mapping):
+        return {key: _valid(part) for key, part in value.items()}
+    return [_valid(part) for part in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,13 @@
+"""Text from outside, made fit for Arrow, JSON and terminals."""
+
+from __future__ import annotations
+
+
+def replace_surrogates(text: str) -> str:
+    """Return `text` with each lone surrogate replaced by U+FFFD, and each pair of surrogates by the character that it stands for.
+
+    JSON may hold half of a surrogate pair (an emoji that was cut: `"\\ud83d"`), which no UTF-8 text can hold.
+    """
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
