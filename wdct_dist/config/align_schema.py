@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from wdct_dist.config.schema import Config
+from wdct_dist.config.yaml_values import TEXT_ENTRIES
 
 
 class TargetSide(Enum):
@@ -134,7 +135,7 @@ class AlignConfig:
     evaluation: Config = field(default_factory=Config)
     """How checkpoints are evaluated, the baseline as well as those that are produced: the whole configuration of `wdct evaluate`, but for
     `run_dir` and `checkpoints`."""
-    models: list[Any] = field(default_factory=list)
+    models: list[Any] = field(default_factory=list, metadata={TEXT_ENTRIES: ("from", "to", "step", "settings")})
     """Models to align, named as checkpoints are: hub ids, directories, GGUF files, `package://module/file` …; or {path: …, id: NAME,
     settings: {sft: {learning_rate: 1e-6}}}, where `settings` holds this model's own `sft`, `dpo`, `lora` and `precision`."""
     target_sides: list[TargetSide] = field(default_factory=lambda: [TargetSide.word])

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from wdct_dist.config import yaml_values
 from wdct_dist.config.rules import check
 from wdct_dist.config.schema import Config, EngineKind, Protocol
 from wdct_dist.errors import ConfigError
@@ -36,8 +37,8 @@ def read_into(schema: type[Schema], path: str | Path, overrides: Sequence[str], 
     """A configuration of any schema that has a `run_dir`, not checked yet; `section`: where it holds a `Config`, for its presets."""
     file = Path(path)
     layers = [
-        (f"in {file}", _read_file(file)),
-        *((f"in the override `{text}`", _read_override(text)) for text in overrides),
+        (f"in {file}", _read_file(file, schema)),
+        *((f"in the override `{text}`", _read_override(text, schema)) for text in overrides),
     ]
     merged = OmegaConf.merge(OmegaConf.structured(schema), *_presets([layer for _, layer in layers], section))
     for origin, layer in layers:
@@ -108,7 +109,8 @@ def from_yaml(text: str) -> Config:
 
 def from_yaml_into(schema: type[Schema], text: str) -> Schema:
     """The inverse of `to_yaml`, for any schema."""
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(text)))
+    layer = OmegaConf.create(yaml_values.typed(yaml_values.parse(text) or {}, schema))
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), layer))
     assert isinstance(config, schema)
     return config
 
@@ -140,13 +142,16 @@ def unknown_keys(schema: type, layer: Mapping[Any, Any], prefix: str = "") -> li
     return problems
 
 
-def _read_file(file: Path) -> DictConfig:
+def _read_file(file: Path, schema: type) -> DictConfig:
     if not file.exists():
         raise ConfigError(f"{file}: there is no such file; give the path of a configuration (see configs/ for examples).")
     if file.is_dir():
         raise ConfigError(f"{file}: a directory; give the path of a configuration file (YAML).")
     try:
-        layer = OmegaConf.create(file.read_text(encoding="utf-8") or "{}")
+        content = yaml_values.parse(file.read_text(encoding="utf-8"))
+        if isinstance(content, str):
+            content = {content: None}  # a key without its colon
+        layer = OmegaConf.create(_typed(content if content is not None else {}, schema, f"in {file}"))
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(f"{file}: not readable as YAML: {_one_line(error)}") from None
     except PermissionError:
@@ -156,14 +161,26 @@ def _read_file(file: Path) -> DictConfig:
     return layer
 
 
-def _read_override(text: str) -> DictConfig:
-    key, sign, _ = text.partition("=")
+def _typed(content: Any, schema: type, origin: str) -> Any:
+    try:
+        return yaml_values.typed(content, schema)
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{line} ({origin})" for line in str(error).splitlines())) from None
+
+
+def _read_override(text: str, schema: type) -> DictConfig:
+    key, sign, raw = text.partition("=")
     if not sign or not key.strip():
         raise ConfigError(f"`{text}` is not an override; write key=value, for example data.limit=10.")
     try:
-        return OmegaConf.from_dotlist([text])
+        if "[" in key or "\\" in key:
+            layer = OmegaConf.from_dotlist([text])
+        else:
+            layer = OmegaConf.create(_typed(yaml_values.override(schema, key, raw), schema, f"in the override `{text}`"))
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         raise ConfigError(f"the override `{text}` is not readable: {_one_line(error)}") from None
+    assert isinstance(layer, DictConfig)
+    return layer
 
 
 def _explain(error: OmegaConfBaseException) -> str:
