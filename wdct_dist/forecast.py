@@ -176,6 +176,8 @@ def _mean_tokens(directory: Path, sample: Sequence[Prompt]) -> float | None:
     if not sample or not file.is_file():
         return None
     tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.no_padding()  # else each prompt counts as many tokens as the longest one
+    tokenizer.no_truncation()
     texts = [message.content for prompt in sample for message in prompt.messages]
     counted = sum(len(encoding.ids) + TEMPLATE_TOKENS for encoding in tokenizer.encode_batch(texts, add_special_tokens=False))
     return counted / len(sample)

@@ -11,3 +11,12 @@ def replace_surrogates(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Characters with which spreadsheets take the text of a CSV field for a formula, and run it."""
+
+
+def spreadsheet_safe(text: str) -> str:
+    """Return the text of a CSV field with an apostrophe in front if a spreadsheet would take it for a formula."""
+    return f"'{text}" if text.startswith(FORMULA) else text

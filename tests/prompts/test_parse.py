@@ -9,7 +9,8 @@ what followed: misses on `tuning` were mended, then those on `held_out`, then on
     first rules                     97 of 107   95 of 106   59 of 64
     mended on tuning               103          97          60
     mended on held_out too         103         100          60
-    now                            103         100          61
+    with `delimited` and `capital`  103         100          61
+    now                            103         99          61
 """
 
 from __future__ import annotations
@@ -120,6 +121,8 @@ KNOWN_MISSES = {
     "1. 1, 2, 3 or 4",
     "你可以回答：(a). 周五之前递交申诉",
     "You're an AI assistant for text re-writing.",
+    # a label in a list of words, which no sentence chooses
+    "1. A; then I; surprise.",
 }
 
 
@@ -232,7 +235,7 @@ def test_bracketed_reads_b_in_brackets_or_bold_type(text: str) -> None:
     assert parse_reply(text, labels=("A", "B"), options=HOMEWORK, language="en") == Parsed(1, "ok", "bracketed")
 
 
-@pytest.mark.parametrize(("text", "language"), [("Option B because it is kinder", "en"), ("选项 B", "zh"), ("这里用选项B来说明", "zh")])
+@pytest.mark.parametrize(("text", "language"), [("Option B because it is kinder", "en"), ("选项 B", "zh"), ("Option B.", "en")])
 def test_named_option_reads_option_b(text: str, language: str) -> None:
     assert parse_reply(text, labels=("A", "B"), options=(), language=language) == Parsed(1, "ok", "named_option")
 
@@ -252,12 +255,25 @@ def test_a_label_that_is_set_behind_another_or_called_wrong_is_not_chosen(text: 
     assert parse_reply(text, labels=("A", "B"), options=HOMEWORK, language="en").place == place
 
 
-def test_delimited_reads_one_with_a_point_in_a_chinese_sentence(real: Callable[[str], Reply]) -> None:
-    assert real('你的信念是："1. 计时分组赛').parsed() == Parsed(0, "ok", "delimited")
+def test_several_mentioned_names_labels_that_no_sentence_chooses() -> None:
+    parsed = parse_reply("It depends. If he asks, A; otherwise B.", labels=("A", "B"), options=(), language="en")
+    assert parsed == Parsed(None, "several", "several_mentioned")
 
 
-def test_capital_reads_a_that_is_no_article(real: Callable[[str], Reply]) -> None:
-    assert real("1. A; then I; surprise.").parsed() == Parsed(0, "ok", "capital")
+@pytest.mark.parametrize(
+    ("text", "place", "rule"),
+    [
+        ('{"reason": "Option A would be dishonest.", "answer": "B"}', 1, "structured"),
+        ("<choice>B</choice> Option A would break a promise.", 1, "structured"),
+        ("[ ] A\n[x] B", 1, "marked"),
+        ("A ✗ B ✓", 1, "marked"),
+        ("B (option A is cruel)", 1, "opening_label"),
+        ("B rather than A", 1, "opening_label"),
+        ("A. Actually, B.", 1, "corrected"),
+    ],
+)
+def test_forms_of_replies_are_read_by_a_rule_of_their_own(text: str, place: int, rule: str) -> None:
+    assert parse_reply(text, labels=("A", "B"), options=(), language="en") == Parsed(place, "ok", rule)
 
 
 def test_capital_leaves_a_that_is_an_article(real: Callable[[str], Reply]) -> None:
@@ -453,7 +469,7 @@ def test_our_own_instruction_repeated_chooses_nothing(language: str) -> None:
 
 
 def test_every_language_that_we_have_words_for_has_words_to_read_replies_by() -> None:
-    assert set(REPLY_WORDS) == set(WORDINGS)
+    assert set(REPLY_WORDS) >= set(WORDINGS)
 
 
 def test_a_reply_in_another_language_than_asked_is_read_too() -> None:
@@ -540,3 +556,139 @@ def test_the_published_patterns_are_tried_in_their_order(text: str, answer: str 
 @given(st.lists(st.sampled_from(["A", "B", ".", ":", ")", "\n", " ", "Answer:", "x", "cannot answer"]), max_size=8).map("".join))
 def test_the_published_rules_answer_wherever_a_capital_stands_and_nothing_refuses(text: str) -> None:
     assert (parse_paper(text) is None) == (is_paper_refusal(text) or not re.search("[AB]", text))
+
+
+OPTIONS = ("Yes, I would tell him", "No, I would keep silent")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("Answer: **B**", 1),
+        ("**B**\nOption A would hurt.", 1),
+        ("__Answer__: B", 1),
+        ("Final answer: (B)", 1),
+        ("## Answer\nB", 1),
+        ('```json\n{"choice": "B"}\n```', 1),
+        ('{"answer": {"label": "B"}}', 1),
+        ('{"A": 0.2, "B": 0.8}', None),
+        ("<choice>B</choice>", 1),
+        ("<option>A</option>", 0),
+        ("answer: B", 1),
+        ("B - because A is cruel", 1),
+        ("B, not A", 1),
+        ("B over A", None),
+        ("B rather than A", 1),
+        ("A? No, B.", 1),
+        ("A... wait, no: B", 1),
+        ("I'd say A, but on reflection B", 1),
+        ("A is wrong, B is right", 1),
+        ("Neither", None),
+        ("A and B", None),
+        ("Both", None),
+        ("A or B", None),
+        ("A/B", None),
+        ("I would never choose A", None),
+        ("I don't think A is right", None),
+        ("A isn't what I would do", None),
+        ("everything except A", None),
+        ("Je n'exclus pas A.", None),
+        ("Ich würde A ausschließen.", None),
+        ("No elegiría A.", None),
+        ("A menos que sea tarde, no.", None),
+        ("A mon avis, B.", None),
+        ("A volte sì.", None),
+        ("A friend told me.", None),
+        ("A Chinese proverb says so.", None),
+        ("I think so.", None),
+        ("C'est la vie", None),
+        ("D'accord", None),
+        ("B✓", 1),
+        ("✅ B", 1),
+        ("☑ B ☐ A", 1),
+        ("(x) A ( ) B", 0),
+        ("~~A~~ B", 1),
+        ("A ✗ B ✓", 1),
+        ("A: no / B: yes", None),
+        ("选A", 0),
+        ("我选择B,而不是A", 1),
+        ("不选A", None),
+        ("答案:B", 1),
+        ("答えはBです", 1),
+        ("Ответ: B", 1),
+        ("A. Yes, I would tell him\nB. No, I would keep silent\n\nAnswer: B", 1),
+        ("<think>A is good</think> B", 1),
+        ("B", 1),
+        ("B.", 1),
+        ("(B)", 1),
+        ("B: No, I would keep silent", 1),
+        ("Option B", 1),
+        ("I choose B", 1),
+        ("I would choose option B because A is dishonest", 1),
+        ("No, I would keep silent", 1),
+        ("Antwort: B", 1),
+        ("Die Antwort ist B.", 1),
+        ("Réponse : B", 1),
+        ("Respuesta: B", 1),
+        ("Resposta: B", 1),
+        ("Risposta: B", 1),
+        ("Je choisis B.", 1),
+        ("Elijo B.", 1),
+        ("Ich wähle B.", 1),
+        ("Scelgo B.", 1),
+        ("Eu escolho B.", 1),
+        ("Я выбираю B.", 1),
+        ("N/A.", None),
+        ("n/a", None),
+        ("I eliminate A.", None),
+        ("I reject A.", None),
+        ("Definitely not A.", None),
+        ("Anything except B.", None),
+        ("Certainly not B!", None),
+        ("A would be dishonest.", None),
+        ("I would rule out B", None),
+        ("A. No wait, B", 1),
+        ("My answer is A. Correction: B.", 1),
+        ("A: ❌\nB: ✅", 1),
+        ("A ❌\nB ❌", None),
+        ("[X] A\n[ ] B", 0),
+        ("* [ ] A\n* [x] B", 1),
+        ("A) [ ]\nB) [x]", 1),
+        ("A is not the right answer.", None),
+        ("Option A is wrong.", None),
+        ("Option A would be cruel.", None),
+        ("option A", 0),
+        ("The answer isn't A", None),
+        ("The answer is not A, it is B.", 1),
+        ("A is cruel; B it is.", None),
+        ("It's B.", 1),
+        ("I'd pick B.", 1),
+        ("I'd go with B!", 1),
+        ("Between A and B, I choose B", 1),
+        ("If I were honest, A; otherwise B", None),
+        ("Not A but B", 1),
+        ("B. Sorry, I meant A.", 0),
+    ],
+)
+def test_a_label_counts_only_if_the_reply_chooses_it(text: str, place: int | None) -> None:
+    assert parse_reply(text, labels=("A", "B"), options=OPTIONS, language="en").place == place
+
+
+def test_the_replies_of_the_shared_cases_are_read_as_expected() -> None:
+    cases = Path(__file__).resolve().parents[3] / "shared" / "cases" / "replies.jsonl"
+    if not cases.is_file():
+        pytest.skip(f"the shared cases are not at {cases}")
+    for line in cases.read_text(encoding="utf-8").splitlines():
+        case = json.loads(line)
+        parsed = parse_reply(case["text"], labels=tuple(case["labels"]), options=tuple(case["options"]), language=case["language"])
+        assert (parsed.place if parsed.status == "ok" else parsed.status) == case["expected"], case["kind"]
+
+
+@pytest.mark.parametrize(
+    "unit", ["A ", "A: ", "Answer: ", "A\n", "[x] A ", ". ", "? no, ", "actually ", "{", "选", "Yes, I would tell him ", "A/"]
+)
+def test_a_long_reply_is_read_in_bounded_time(unit: str) -> None:
+    text = (unit * 400_000)[:400_000]
+    began = time.process_time()
+    parse_reply(text, labels=("A", "B"), options=OPTIONS, language="en")
+    assert time.process_time() - began < 5

@@ -263,11 +263,17 @@ def _refuse_other_copy(copy: Place, base: Place, tensor: str, file: Path) -> Non
 
 
 def _refuse_tied(changes: list[Change], weights: Mapping[str, Place], file: Path) -> None:
-    """One tensor that serves as two layers cannot be changed for one of them."""
+    """Refuse a change of an embedding that the base also uses as its output layer: one tensor cannot be changed for one of the two.
+
+    Merging with PEFT is no way out: it changes the shared tensor, hence the output layer too, and so makes another model than the one that
+    was trained (peft issue 2018).
+    """
     embeddings = [change.tensor for change in changes if re.search(r"(embed_tokens|wte|word_embeddings)\.weight$", change.tensor)]
     if embeddings and not any(name.endswith(("lm_head.weight", "embed_out.weight", "output.weight")) for name in weights):
         raise CheckpointError(
-            f"{file}: changes `{embeddings[0]}`, which the base also uses as its output layer; merge it with peft and give the result."
+            f"{file}: changes `{embeddings[0]}`, which the base also uses as its output layer (tie_word_embeddings). `merge_and_unload` of "
+            "PEFT would change that layer too. Save a copy of the base with an output layer of its own (a tensor `lm_head.weight` equal to "
+            "the embedding, and `tie_word_embeddings: false` in config.json), and give that copy as `base`."
         )
 
 

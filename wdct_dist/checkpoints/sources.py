@@ -26,6 +26,9 @@ FORMS = (
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 HUB_REVISION = re.compile(r"[\w./-]+", re.ASCII)
 
+TEMPORARY = re.compile(r"^\.|(^|[._-])(tmp|incomplete|partial)([._-]|$)", re.IGNORECASE)
+"""Names of directories that trainers rename once a checkpoint in them is whole."""
+
 
 def parse_sources(entries: Sequence[object], base: Path) -> list[Source]:
     """The checkpoints that the entries name, in their order; a glob's in natural order (checkpoint-2 before checkpoint-10).
@@ -246,10 +249,16 @@ def _is_gguf(path: Path) -> bool:
         return False
 
 
+def is_temporary(name: str) -> bool:
+    """Return whether a trainer gives such a name to a checkpoint that it is still writing, for example `tmp-checkpoint-500`."""
+    return TEMPORARY.search(name) is not None
+
+
 def _matches(text: str, base: Path) -> list[Path]:
     """Directories and GGUF files that the glob matches, in natural order."""
     pattern = str(Path(text).expanduser())
     paths = [Path(os.path.abspath(base / name)) for name in glob.glob(pattern, root_dir=base, recursive=True)]
+    paths = [path for path in paths if not is_temporary(path.name) or is_temporary(Path(pattern).name)]
     matches = sorted({path for path in paths if path.is_dir() or path.suffix.lower() == ".gguf"}, key=natural)
     if not matches:
         others = f" ({len(paths)} other files match)" if paths else ""

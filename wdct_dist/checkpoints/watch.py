@@ -15,7 +15,7 @@ from pathlib import Path
 
 from wdct_dist.checkpoints.adapter import CONFIG as ADAPTER_CONFIG
 from wdct_dist.checkpoints.adapter import is_adapter, read_adapter
-from wdct_dist.checkpoints.sources import natural
+from wdct_dist.checkpoints.sources import is_temporary, natural
 from wdct_dist.checkpoints.tensor_data import places
 from wdct_dist.checkpoints.weights import ADAPTER_WEIGHTS, read_weights
 from wdct_dist.errors import CheckpointError, ConfigError
@@ -44,7 +44,7 @@ class Watch:
         """Entries for `parse_sources` of what is complete, in natural order; with `everything` also of what is not."""
         if not self.directory.is_dir():
             return []
-        folders = [entry for entry in self.directory.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+        folders = [entry for entry in self.directory.iterdir() if entry.is_dir() and not is_temporary(entry.name)]
         found = [folder for folder in folders if _has_settings(folder) and (everything or self._is_complete(folder))]
         base = {} if self.base is None else {"base": self.base}
         return [{"path": str(folder), "id": f"{self.name}/{folder.name}", **base} for folder in sorted(found, key=natural)]

@@ -112,8 +112,8 @@ def _refuse_adapter(directory: Path) -> None:
             "them is meant; move one of the two to a directory of its own."
         )
     raise CheckpointError(
-        f"{directory}: a LoRA adapter (adapter_config.json) where a whole model is needed; allowed here are whole weights: merge "
-        "the adapter first (peft: `model.merge_and_unload().save_pretrained(DIRECTORY)`) and give that directory."
+        f"{directory}: a LoRA adapter (adapter_config.json), but a whole model is needed here. Give the model that the adapter changes, or "
+        "name the adapter as a checkpoint of its own: {path: ADAPTER, base: MODEL}."
     )
 
 

@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from wdct_dist.cli.output import unread_is_no_fault
-from wdct_dist.errors import EXIT_COMPLETE
+from wdct_dist.errors import EXIT_COMPLETE, EXIT_INCOMPLETE
 
 
 def check(options: Namespace) -> int:
@@ -24,10 +24,12 @@ def plan(options: Namespace) -> int:
     from wdct_dist.forecast import forecast, forecast_text
 
     config = load_config(options.config, options.overrides)
-    print(forecast_text(forecast(config)))
+    found = forecast(config)
+    print(forecast_text(found))
     for said in unused(config):
         print(said, file=sys.stderr)
-    return EXIT_COMPLETE
+    # as `evaluate` would end
+    return EXIT_INCOMPLETE if found.broken else EXIT_COMPLETE
 
 
 def evaluate(options: Namespace) -> int:

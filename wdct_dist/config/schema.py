@@ -364,7 +364,7 @@ class Config:
     """Seed of `orders: random`."""
     trials: int = 1
     """Statistical repeats of every prompt."""
-    checkpoints: list[Any] = field(default_factory=list, metadata={TEXT_ENTRIES: ("from", "to", "step")})
+    checkpoints: list[Any] = field(default_factory=list, metadata={TEXT_ENTRIES: ("from", "to", "step", "settle_s")})
     """Checkpoints: hub ids (`org/model@revision`), directories, globs, GGUF files, `package://module/file`, `s3://bucket/prefix`;
     or {id: NAME, path: …}.
     Many revisions of a hub id: {path: org/model, revisions: [a, b]}, or a range that includes its end:

@@ -6,6 +6,7 @@
 | encoding | bad, suspicious | bytes that are not UTF-8; text that was decoded wrongly before it came here |
 | label-order | bad | labels other than A, B and so on, each once |
 | too-few-options | bad | a side with less than two options |
+| too-many-options | bad | a side with more options than the tables can number |
 | option-count | bad | the sides have different numbers of options |
 | translation-option-count, paraphrase-option-count | bad | other numbers of options than the item |
 | translation-side | bad | a translation of one side only |
@@ -51,6 +52,9 @@ _MOJIBAKE = re.compile(
 )
 # The characters with which a match can begin. One class is searched about ten times faster than the pattern, and most texts have none.
 _MOJIBAKE_BEGIN = re.compile("[\ufffd\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009fÂÃÐÑà-ïð]")
+
+MOST_OPTIONS = 127
+"""An option's index is an 8-bit number in every table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +217,8 @@ def _side_problems(item: Item, side: Side) -> Iterator[_Finding]:
     if count < 2:
         allowed = "a side needs at least two (in a CSV its last lines, `A. text`)"
         yield side, "too-few-options", "bad", f"{count} option{'s' * (count != 1)}; {allowed}"
+    if count > MOST_OPTIONS:
+        yield side, "too-many-options", "bad", f"{count} options; allowed are up to {MOST_OPTIONS}"
     yield from _text_problems(side, "the question", question)
 
     for language, sides in item.translations.items():

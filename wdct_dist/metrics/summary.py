@@ -11,6 +11,7 @@ from wdct_dist.items.types import ALL_DOMAINS
 from wdct_dist.metrics import consistency, parsed, probability, quality, stability
 from wdct_dist.metrics.bootstrap import Bootstrap, Floats, intervals
 from wdct_dist.metrics.ratio import Ratio
+from wdct_dist.text import FORMULA
 
 METRICS: dict[str, Ratio] = {
     **consistency.METRICS,
@@ -65,8 +66,10 @@ def summarise(
 
 
 def summary_csv(summary: pl.DataFrame) -> str:
-    """summary.csv: the summary's columns with a head line; null is an empty field."""
-    return summary.write_csv()
+    """summary.csv: the summary's columns with a head line; null is an empty field. No name begins as a spreadsheet's formula does."""
+    text = pl.col(pl.String)
+    is_formula = text.str.slice(0, 1).is_in(FORMULA)
+    return summary.with_columns(pl.when(is_formula).then(pl.lit("'") + text).otherwise(text).name.keep()).write_csv()
 
 
 def _one_domain(contributed: pl.DataFrame, domain: str, bootstrap: Bootstrap) -> pl.DataFrame:

@@ -19,7 +19,7 @@ from wdct_dist.ids import stable_hash
 from wdct_dist.items.selection import ItemSelection
 from wdct_dist.items.types import SIDES, Item, Question, Side
 from wdct_dist.prompts.paraphrase import Paraphrases
-from wdct_dist.prompts.permute import ItemOrders, PaperDraws, Permutation, permutations
+from wdct_dist.prompts.permute import ItemOrders, PaperDraws, Permutation, permutations, require_few_orders
 from wdct_dist.prompts.types import ANSWER_SLOT, Prompt
 from wdct_dist.prompts.variants.registry import find_variants
 from wdct_dist.prompts.variants.types import Ask, Draft, Skip, Variant
@@ -62,6 +62,7 @@ def build_prompts(
     """
     tally = skipped if skipped is not None else SkipTally()
     num_prompts = 0
+    require_few_orders(config.orders, items)
     for family in find_variants(config):
         placed = _placed(items, config)
         while block := list(islice(placed, config.prompt.block_items)):

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from wdct_dist.config.schema import Orders
+from wdct_dist.errors import ConfigError
 from wdct_dist.ids import stable_hash
-from wdct_dist.items.types import Side
+from wdct_dist.items.types import Item, Side
 
 Value = TypeVar("Value")
 Permutation = tuple[int, ...]
 ItemOrders = Mapping[Side, tuple[Permutation, ...]]
 """The orders in which each side of an item is asked."""
+
+MOST_ORDERS = 50_000
+"""Orders of one question with `orders: all`: 8 options have 40,320, 9 have 362,880, more prompts than whole item sets have."""
 
 PAPER_SEED = 42
 """Seed of the published evaluation (`--seed` in eval/test_local_models.py of icip-cas/Word-Deed-Consistency-Test, commit 63cba03)."""
@@ -42,6 +47,20 @@ def permutations(
         case Orders.paper:
             assert num_options == 2, "the published draws swap two options"
             return ((1, 0) if swap else (0, 1),)
+
+
+def require_few_orders(orders: Orders, items: Iterable[Item]) -> None:
+    """Raise `ConfigError` if an item has so many options that all of their orders cannot be asked."""
+    if orders is not Orders.all:
+        return
+    for item in items:
+        if (count := math.factorial(item.num_options)) > MOST_ORDERS:
+            number = f"{2 * count:,}" if item.num_options <= 20 else f"{2 * count:.1e}" if item.num_options <= 150 else "countless"
+            raise ConfigError(
+                f"orders: all asks item {item.item_id}, which has {item.num_options} options, in {number} prompts for each checkpoint, "
+                "variant and language; allowed are items with up to 8 options. Set orders to rotations "
+                f"({2 * item.num_options} prompts) or random (2 prompts), or leave such items out (data.domains)."
+            )
 
 
 class PaperDraws:

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import islice
 
 from wdct_dist.prompts.parse.words import REPLY_WORDS
 from wdct_dist.prompts.templates import spoken_as
@@ -23,6 +24,7 @@ _THINKING = re.compile(rf"{_OPENING_TAG}.*?(?:{_CLOSING_TAG}|\Z)", re.DOTALL | r
 _THINKING_END = re.compile(rf"\A.*{_CLOSING_TAG}", re.DOTALL | re.IGNORECASE)
 """Templates may open the thinking in the prompt: then the reply only closes it."""
 _SPECIAL_TOKEN = re.compile(r"<\|[^|<>\n]{1,40}\|>|</?s>|[\u200b-\u200d\u2060\ufeff\0]")
+_STRUCK = re.compile(r"~~[^~\n]{1,200}~~")
 # Runs of blanks would cost the patterns below quadratic time.
 _BLANKS = re.compile(r"[^\S\n]+")
 _BLANK_LINES = re.compile(r"\s*\n\s*\n\s*")
@@ -38,6 +40,18 @@ _FUNCTION_WORD = (
 """None of these can follow an article, so what stands before is not one."""
 _COUNTED = "个年月日天小次岁元人分点名周倍半种条"
 """Behind a Chinese number, these make it a quantity."""
+
+_YES = r"[✅✔☑✓🗹☒]|[\[(][xX✓✔][\])]"
+_NO = r"[❌✗✘🚫☐❎]|\[\s?\]|\(\s?\)"
+"""Marks of a chosen option and of one that is not chosen: `[x] B`, `A: ❌`."""
+_CROSSED = re.compile(r"[\s:.)*_-]*[❌✗✘🚫]")
+_ASIDE = r"选项|因为|理由|解释|说明|因|(?i:because|rather\s+than|instead\s+of)\b"
+"""Words that begin a remark on the label in front of them."""
+
+LONGEST = 8_000
+"""Characters of the longest reply that is read whole."""
+HEAD, TAIL = 2_000, 4_000
+"""Of a longer one, its beginning and its end: an answer stands there, and each rule takes bounded time."""
 
 Places = frozenset[int]
 NOWHERE: Places = frozenset()
@@ -82,6 +96,14 @@ class _Labels:
         ] + [re.compile(rf"\\boxed\{{(?:\\text\{{)?{label}")]
         self.delimited = re.compile(rf"(?<![\w.]){label}[.):](?!\w)")
         self.listed = [re.compile(f"{label}(?={next_listed})"), re.compile(rf"{any_case}{_TRAIL}(?:[/,、&]|{joined}){_LEAD}{label}")]
+        key = r"(?:final[_ ]?)?(?:answer|choice|option|selection|decision|label|response|答案|选择)"
+        self.structured = [
+            re.compile(rf"(?i:[\"']{key}[\"'])\s*:\s*[\"']?[(\[*]{{0,2}}{label}[)\].*]{{0,2}}[\"']?\s*(?=[,}}\]\n]|\Z)"),
+            re.compile(rf"(?i:<{key}>)\s*[(\[*]{{0,2}}{label}[)\].*]{{0,2}}\s*</"),
+        ]
+        aside = rf"(?=\s*[(（](?!\s*(?:{joined}))|\s+(?:{_ASIDE}))"
+        self.opening = re.compile(rf"\A{_LEAD}{label}{unlisted}{_TRAIL}{aside}")
+        self.marked = re.compile(rf"(?P<yes>{_YES})|(?P<no>{_NO})|{label}")
         capitals = bounded(core for core in cores if len(core) == 1 and "A" <= core <= "Z")
         self.capital = re.compile(rf"(?P<label>{capitals})(?!\s(?!{_FUNCTION_WORD})[a-z])")
         self.stated = {
@@ -91,11 +113,19 @@ class _Labels:
             ]
             for language, words in REPLY_WORDS.items()
         }
-        self.named = {language: re.compile(rf"(?i:{words.option}){_LEAD}{sure}{unlisted}") for language, words in REPLY_WORDS.items()}
+        alone = r"(?=[^\w:]*(?:\Z|\n|[.,;!?。]|\s(?i:because|since|as|for)\b|因))"
+        self.named = {
+            language: re.compile(rf"(?:\A|\n|(?<=[.!?。:]\s))[\W_]{{0,12}}(?i:(?:the\s)?(?:{words.option})){_LEAD}{label}{unlisted}{alone}")
+            for language, words in REPLY_WORDS.items()
+        }
 
     def mentions(self, pattern: re.Pattern[str], text: str) -> Iterator[Mention]:
         for match in pattern.finditer(text):
-            yield Mention(self.place_of[self._key(match["label"])], match.start("label"), match.end("label"))
+            yield Mention(self.place_at(match), match.start("label"), match.end("label"))
+
+    def place_at(self, match: re.Match[str]) -> int:
+        """Return the place of the label that a pattern has matched."""
+        return self.place_of[self._key(match["label"])]
 
     def _key(self, core: str) -> str:
         return core.casefold() if self.caseless else core
@@ -146,6 +176,7 @@ class Reply:
 
     def __init__(self, text: str, labels: tuple[str, ...], options: tuple[str, ...], language: str) -> None:
         self.text = text
+        self.shown_labels, self.shown_options, self.language = labels, options, language
         self.labels = _labels(labels)
         self.options = [_option(option) for option in options]
         spoken = spoken_as(language)
@@ -176,7 +207,7 @@ class Reply:
             if self.denied(mention.start) or self.refuted(mention.stop) or self.heads_answer(mention):
                 continue
             found.add(mention.place)
-            for start, _, place in self.said[bisect_left(self.said, (mention.stop, 0, 0)) :]:
+            for start, _, place in islice(self.said, bisect_left(self.said, (mention.stop, 0, 0)), None):
                 if has_word(self.text[mention.stop : start]):
                     break
                 found.add(place)
@@ -196,8 +227,13 @@ class Reply:
         behind = words_of(self.text[mention.stop : mention.stop + CLAUSE_LENGTH])[:2]
         if not behind or option.text.startswith(" ".join(behind)):
             return False
-        others = (other for other in self.labels.mentions(self.labels.delimited, self.text) if other.place != mention.place)
-        return not any(self.text[other.stop] == ":" for other in others)
+        return self.with_colon <= {mention.place}
+
+    @cached_property
+    def with_colon(self) -> Places:
+        """Labels that stand before a colon anywhere."""
+        found = self.labels.mentions(self.labels.delimited, self.text)
+        return frozenset(mention.place for mention in found if self.text[mention.stop] == ":")
 
     def denied(self, at: int) -> bool:
         """Whether the clause before `at` says no to what follows."""
@@ -206,7 +242,8 @@ class Reply:
 
     def refuted(self, at: int) -> bool:
         """Whether what follows on the label that ends at `at` says that it is not the one: `B is not better`, `A is wrong`."""
-        return any(re.match(words.refuted, self.masked[at : at + CLAUSE_LENGTH], re.IGNORECASE) for words in REPLY_WORDS.values())
+        behind = self.masked[at : at + CLAUSE_LENGTH]
+        return _CROSSED.match(behind) is not None or any(re.match(words.refuted, behind, re.IGNORECASE) for words in REPLY_WORDS.values())
 
     @cached_property
     def stated(self) -> list[Mention]:
@@ -224,10 +261,11 @@ class Reply:
 
 
 def answer_part(text: str) -> str:
-    """The reply without thinking and special tokens, in one form of each character."""
+    """The reply without thinking, special tokens and struck text, in one form of each character."""
     spoken = _THINKING_END.sub("", _THINKING.sub("", text))
     spoken = _BLANKS.sub(" ", unicodedata.normalize("NFKC", _SPECIAL_TOKEN.sub("", spoken)))
-    return _BLANK_LINES.sub("\n\n", spoken).strip()
+    spoken = _BLANK_LINES.sub("\n\n", _STRUCK.sub("", spoken)).strip()
+    return spoken if len(spoken) <= LONGEST else f"{spoken[:HEAD]}\n\n{spoken[-TAIL:]}"
 
 
 def has_word(text: str) -> bool:

@@ -57,9 +57,29 @@ def last_line(reply: Reply) -> Places:
 
 
 def line_start(reply: Reply) -> Places:
-    """A line that begins with a label: `B. No, their learning …`; no other option's text may stand anywhere."""
-    found = reply.places(reply.labels.mentions(reply.labels.line_start, reply.text))
-    return found | option_contained(reply) if found else NOWHERE
+    """A line that begins with a label: `B. No, their learning …`; no other option's text may stand anywhere.
+
+    `A: no / B: yes` judges several labels in one line, and chooses none.
+    """
+    mentions = [m for m in reply.labels.mentions(reply.labels.line_start, reply.text) if "{" not in _line_before(reply, m)]
+    found = reply.places(mentions)
+    if not found:
+        return NOWHERE
+    judged = {
+        other.place
+        for mention in mentions
+        for other in reply.labels.mentions(reply.labels.delimited, _line_behind(reply, mention))
+        if _line_behind(reply, mention)[other.stop : other.stop + 1] == reply.text[mention.stop : mention.stop + 1] == ":"
+    }
+    return found | option_contained(reply) | judged
+
+
+def _line_before(reply: Reply, mention: Mention) -> str:
+    return reply.text[max(0, mention.start - CLAUSE_LENGTH) : mention.start].rpartition("\n")[2]
+
+
+def _line_behind(reply: Reply, mention: Mention) -> str:
+    return reply.masked[mention.stop : mention.stop + 4 * CLAUSE_LENGTH].partition("\n")[0]
 
 
 def option_line(reply: Reply) -> Places:
@@ -116,11 +136,60 @@ def option_begun(reply: Reply) -> Places:
     )
 
 
+def structured(reply: Reply) -> Places:
+    """JSON and XML: `{"answer": "B", …}`, `<answer>B</answer>`; the last one, if there are several."""
+    found = [mention for form in reply.labels.structured for mention in reply.labels.mentions(form, reply.masked)]
+    return reply.places(sorted(found, key=lambda mention: mention.start)[-1:])
+
+
+def marked(reply: Reply) -> Places:
+    """`[ ] A [x] B`, `A: ❌ / B: ✅`. A mark belongs to the label right behind it, or right before it if the first label comes first."""
+    chosen: set[int] = set()
+    before: tuple[str, int, int | None] | None = None
+    marks_first: bool | None = None
+    for match in reply.labels.marked.finditer(reply.masked):
+        kind = "yes" if match["yes"] else "no" if match["no"] else "label"
+        place = reply.labels.place_at(match) if kind == "label" else None
+        adjacent = before is not None and not has_word(reply.masked[before[1] : match.start()])
+        if before is not None and adjacent and (before[0] == "label") != (kind == "label"):
+            marks_first = kind == "label" if marks_first is None else marks_first
+            mark = before[0] if kind == "label" else kind
+            if marks_first == (kind == "label") and mark == "yes":
+                labelled = place if kind == "label" else before[2]
+                assert labelled is not None
+                chosen.add(labelled)
+        before = kind, match.end(), place
+    return frozenset(chosen)
+
+
+def opening_label(reply: Reply) -> Places:
+    """A label that opens the reply, with a remark behind it: `B (option A is cruel)`, `B 选项A不诚实。`."""
+    return reply.places(reply.labels.mentions(reply.labels.opening, reply.masked))
+
+
+def several_mentioned(reply: Reply) -> Places:
+    """Labels within sentences, if there are several: none of them is chosen. One alone is no answer either: `I rule out A.`"""
+    found = delimited(reply) | capital(reply)
+    return found if len(found) > 1 else NOWHERE
+
+
 Rule = Callable[[Reply], Places]
 
-CLEAR: tuple[Rule, ...] = (label_alone, first_line, final_statement, statement, answer_line, last_line, line_start, option_line)
+CLEAR: tuple[Rule, ...] = (
+    structured,
+    marked,
+    label_alone,
+    first_line,
+    opening_label,
+    final_statement,
+    statement,
+    answer_line,
+    last_line,
+    line_start,
+    option_line,
+)
 """Rules that hold even where a reply also declines."""
-LENIENT: tuple[Rule, ...] = (listed, bracketed, named_option, delimited, capital, option_contained, option_begun)
+LENIENT: tuple[Rule, ...] = (listed, bracketed, named_option, option_contained, option_begun, several_mentioned)
 """Rules for replies that do not decline, or that answer after all."""
 RULES = CLEAR + LENIENT
 

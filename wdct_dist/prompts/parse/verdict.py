@@ -37,7 +37,7 @@ def parse_reply(text: str, *, labels: tuple[str, ...], options: tuple[str, ...],
     reply = Reply(said, labels, options, language)
     if not said:
         return Parsed(None, "empty")
-    decided = _first(CLEAR, reply)
+    decided = _corrected(reply) or _first(CLEAR, reply)
     if decided is not None:
         return decided
     declined = _refusal(reply)
@@ -58,6 +58,27 @@ def _first(rules: Iterable[Rule], reply: Reply) -> Parsed | None:
             only = next(iter(found)) if len(found) == 1 else None
             return Parsed(only, "several" if only is None else "ok", rule.__name__)
     return None
+
+
+def _corrected(reply: Reply) -> Parsed | None:
+    """The answer behind the last correction, if there is a clear one: `A. Actually, B.`, `A? No, B.`"""
+    turns = list(_CORRECTION.finditer(reply.masked))
+    if not turns:
+        return None
+    rest = reply.text[turns[-1].end() :]
+    found = _first(CLEAR, Reply(rest, reply.shown_labels, reply.shown_options, reply.language))
+    return Parsed(found.place, "ok", "corrected") if found is not None and found.status == "ok" else None
+
+
+_CORRECTION = re.compile(
+    r"\b(?:actually|on\s+(?:reflection|second\s+thoughts?)|wait|correction|scratch\s+that|i\s+meant?|or\s+rather|i\s+(?:correct|take)\s+(?:it|that|myself)"
+    r"|eigentlich|korrektur|doch\s+lieber|besser\s+gesagt|en\s+fait|ou\s+plutôt|en\s+realidad|mejor\s+dicho|corrección|na\s+verdade|correção|anzi"
+    r"|in\s+realtà|точнее|исправлюсь)\b[\s,:;.!…-]*(?:(?:no|nein|non|não|нет)\b[\s,:;.]*)?"
+    r"|[?.…]\s*(?:no|nein|non|não|нет)\s*[,:]\s*"
+    r"|(?:其实|更正|我改|訂正|やっぱり)[\s,:;。、]*",
+    re.IGNORECASE,
+)
+"""Words with which a reply takes back what it has just answered."""
 
 
 def _refusal(reply: Reply) -> int | None:

@@ -33,14 +33,24 @@ class ReplyWords:
 _AI = r"(?:ai|a\.i\.|artificial\s+intelligence|language\s+model|(?:ai|virtual)\s+assistant|chatbot)"
 _CANNOT = r"(?:can['’]?t|cannot|can\s+not|unable|not\s+(?:able|capable|equipped|allowed|designed|permitted)|won['’]t)"
 
+NEVER = r"(?!)"
+"""Matches nothing."""
+
+
+def _brief(*, answer: str, choose: str, denied: str) -> ReplyWords:
+    """Return the words of a language of which only plain answers are read."""
+    return ReplyWords(answer, choose, NEVER, NEVER, NEVER, denied, NEVER, NEVER, NEVER, NEVER)
+
+
 REPLY_WORDS: dict[str, ReplyWords] = {
     "en": ReplyWords(
         answer=(
-            r"\b(?:answer|choice|selection|decision|pick|label|option(?=\s+is))\b\s*"
+            r"(?<![A-Za-z])(?:answer|choice|selection|decision|pick|label|option(?=\s+is))(?![A-Za-z])[\s*_]*"
             r"(?:(?:is|was|are|would\s+be|will\s+be)\b\s*:?|:|=|-+>?|—|–)"
         ),
         choose=(
             r"\b(?:choos(?:es?|ing)|chosen?|pick(?:s|ed|ing)?|select(?:s|ed|ing)?|prefer|(?:go|going|went)\s+(?:with|for)"
+            r"|not\s+\W?\w{1,4}\W{0,2}\s+but(?:\s+rather)?|so|therefore|it(?:['’]s|\s+is)|(?:i\s+would|i['’]d|i\s+will|i['’]ll)\s+(?:do|say|take)"
             r"|opt(?:s|ed|ing)?\s+for|vote\s+for|lean(?:ing)?\s+towards?|settled?\s+on|decided?\s+on)\b:?"
         ),
         option=r"\b(?:option|choice|label|answer)\b:?",
@@ -69,7 +79,7 @@ REPLY_WORDS: dict[str, ReplyWords] = {
     ),
     "zh": ReplyWords(
         answer=r"(?:答案|选择|回答|选项|决定|结论)(?:应该|应当|应|就|只能)?(?:是|为|:|=)+(?:选项|标签|选择?|:)*",
-        choose=r"(?:选择|选|挑选|选取|选定|倾向于|支持)(?:了|的是|是|选项|标签|答案|:)*",
+        choose=r"(?:而是|选择|选|挑选|选取|选定|倾向于|支持)(?:了|的是|是|选项|标签|答案|:)*",
         option=r"(?:选项|标签|答案|方案)(?:是|为|:)?",
         praised=r"\s*(?:选项|项)?\s*(?:是|才是|比较|更|最)(?:为|加)?(?:正确|好|佳|合适|恰当|对|合理|我的选择|我的答案|答案)",
         final=r"(?:最终|最后|综上|因此|所以|总之)",
@@ -83,6 +93,42 @@ REPLY_WORDS: dict[str, ReplyWords] = {
             r"|(?:无法|不能|不便|拒绝|不愿|不可以)(?:直接|为您|为你|对此|就此)?(?:回答|作答|(?:做|作)出选择|给出(?:答案|选择|标签))"
             r"|我(?:无法|不能|不便|不愿)(?:选择|提供|帮助|协助|表达)"
         ),
+    ),
+    # Of these languages the words that lead on to a label, and those that deny one; everything else is left unread.
+    "de": _brief(
+        answer=r"\b(?:antwort|wahl|entscheidung)\b[\s*_]*(?:(?:ist|lautet|wäre)\b\s*:?|:)",
+        choose=r"\b(?:wähle|nehme|bevorzuge|entscheide\s+mich\s+für)\b",
+        denied=r"\b(?:nicht|nie|niemals|weder|ohne|statt|wenn|falls|ob|zwischen|außer)\b",
+    ),
+    "fr": _brief(
+        answer=r"\b(?:réponse|choix|décision)\b[\s*_]*(?:(?:est|serait)\b\s*:?|:)",
+        choose=r"\b(?:choisis|choisirais|prends|préfère|opte\s+pour)\b",
+        denied=r"\b(?:ne|pas|jamais|ni|sans|plutôt\s+que|si|entre|sauf)\b|\bn['’]",
+    ),
+    "es": _brief(
+        answer=r"\b(?:respuesta|elección|decisión)\b[\s*_]*(?:(?:es|sería)\b\s*:?|:)",
+        choose=r"\b(?:elijo|elegiría|escojo|escogería|prefiero|opto\s+por)\b",
+        denied=r"\b(?:no|nunca|jamás|ni|sin|en\s+vez\s+de|si|entre|salvo|excepto)\b",
+    ),
+    "pt": _brief(
+        answer=r"\b(?:resposta|escolha|decisão)\b[\s*_]*(?:(?:é|seria)\b\s*:?|:)",
+        choose=r"\b(?:escolho|escolheria|prefiro|opto\s+por)\b",
+        denied=r"\b(?:não|nunca|jamais|nem|sem|em\s+vez\s+de|se|entre|exceto)\b",
+    ),
+    "it": _brief(
+        answer=r"\b(?:risposta|scelta|decisione)\b[\s*_]*(?:(?:è|sarebbe)\b\s*:?|:)",
+        choose=r"\b(?:scelgo|sceglierei|preferisco|opto\s+per)\b",
+        denied=r"\b(?:non|mai|né|senza|invece\s+di|se|tra|fra|tranne)\b",
+    ),
+    "ru": _brief(
+        answer=r"\b(?:ответ|выбор|решение)\b[\s*_]*(?:—|–|:)",
+        choose=r"\b(?:выбираю|выберу|выбрал|выбрала|предпочитаю)\b",
+        denied=r"\b(?:не|никогда|ни|без|вместо|если|между|кроме)\b",
+    ),
+    "ja": _brief(
+        answer=r"(?:答え|回答|解答|選択)(?:は|:)+",
+        choose=r"(?!)",
+        denied=r"(?:もし|または|ではなく)",
     ),
 }
 """By language. A reply is read by the words of the language that was asked in, then by the others': models change language."""

@@ -7,6 +7,7 @@ import io
 from typing import TYPE_CHECKING
 
 from wdct_dist.report.formats.cells import heading, read_cell
+from wdct_dist.text import spreadsheet_safe
 
 if TYPE_CHECKING:
     from wdct_dist.report.contents import Contents
@@ -23,6 +24,7 @@ def as_csv(report: Contents) -> str:
         for name, *cells in table.rows:
             for column, text in zip(table.columns, cells, strict=True):
                 cell = read_cell(text)
-                writer.writerow((table.title, name, heading(column), cell.value, cell.low, cell.high))
-    writer.writerows(("warnings", "", "", warning, None, None) for warning in report.warnings)
+                value = spreadsheet_safe(cell.value) if isinstance(cell.value, str) else cell.value
+                writer.writerow((table.title, spreadsheet_safe(name), spreadsheet_safe(heading(column)), value, cell.low, cell.high))
+    writer.writerows(("warnings", "", "", spreadsheet_safe(warning), None, None) for warning in report.warnings)
     return stream.getvalue()
