@@ -134,9 +134,10 @@ def model(tmp_path: Path) -> Path:
     folder.mkdir()
     header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
-    (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}))
+    (folder / "config.json").write_text(json.dumps({"architectures": ["WordsForCausalLM"], "model_type": "words"}))
     tokenizer = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.enable_padding(length=500)  # which must not count as tokens
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder
 

@@ -9,8 +9,7 @@ what followed: misses on `tuning` were mended, then those on `held_out`, then on
     first rules                     97 of 107   95 of 106   59 of 64
     mended on tuning               103          97          60
     mended on held_out too         103         100          60
-    with `delimited` and `capital`  103         100          61
-    now                            103         99          61
+    now                            103         100          61
 """
 
 from __future__ import annotations
@@ -121,8 +120,6 @@ KNOWN_MISSES = {
     "1. 1, 2, 3 or 4",
     "你可以回答：(a). 周五之前递交申诉",
     "You're an AI assistant for text re-writing.",
-    # a label in a list of words, which no sentence chooses
-    "1. A; then I; surprise.",
 }
 
 

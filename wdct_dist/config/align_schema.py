@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from wdct_dist.config.schema import Config
-from wdct_dist.config.yaml_values import TEXT_ENTRIES
+from wdct_dist.config.schema import TEXT_ENTRIES, Config
 
 
 class TargetSide(Enum):

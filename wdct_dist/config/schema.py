@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from wdct_dist.config.yaml_values import TEXT_ENTRIES
+TEXT_ENTRIES = "text_entries"
+"""Key of a field's metadata: its entries are text as written, also within mappings, but for the keys that the metadata names."""
 
 
 class OnBadItem(Enum):

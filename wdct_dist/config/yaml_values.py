@@ -16,10 +16,8 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
+from wdct_dist.config.schema import TEXT_ENTRIES
 from wdct_dist.errors import ConfigError
-
-TEXT_ENTRIES = "text_entries"
-"""Key of a field's metadata: the entries are text, also within mappings, but for the keys that the metadata names."""
 
 
 class Plain(str):

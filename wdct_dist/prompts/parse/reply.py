@@ -90,7 +90,8 @@ class _Labels:
 
         self.alone = re.compile(rf"\A[\W_]*{label}[\W_]*\Z")
         self.last_line = re.compile(rf"\n[^\w\n]*{label}[^\w\n.:]*\Z")
-        self.line_start = re.compile(rf"^{_LEAD}{label}{unlisted}(?:{_TRAIL}{_DELIMITER}|{_TRAIL}$)", re.MULTILINE)
+        numbered = r"(?:\d{1,2}[.)]\s)?" if not any(core[:1].isdigit() for core in cores) else ""
+        self.line_start = re.compile(rf"^{_LEAD}{numbered}{label}{unlisted}(?:{_TRAIL}{_DELIMITER}|{_TRAIL}$)", re.MULTILINE)
         self.bracketed = [
             re.compile(form.format(label)) for form in (r"\(\s?{}\s?\)", r"\[\s?{}\s?\]", r"【\s?{}\s?】", r"\*\*\W{{0,2}}{}\W{{0,2}}\*\*")
         ] + [re.compile(rf"\\boxed\{{(?:\\text\{{)?{label}")]
