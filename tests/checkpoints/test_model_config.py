@@ -156,6 +156,8 @@ GEMMA2 = {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2"}
         ({}, {"rope_scaling": None}, True),
         ({}, {"tie_word_embeddings": False}, True),
         ({}, {"attention_bias": True}, False),
+        ({}, {"eos_token_id": 2}, True),
+        ({}, {"eos_token_id": None}, False),
         # a key that transformers does not know may have a default in vLLM
         ({}, {"a_key_of_vllm": None}, False),
         # nothing is known of an unknown model, so an absent key and a null one may differ

@@ -377,3 +377,22 @@ def test_reading_csv_and_jsonl_imports_no_heavy_library(write_csv, write_jsonl, 
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("added", ["act_id", "act_len", "speak_id", "note", "act_ids"])
+def test_a_column_that_only_looks_like_a_translation_is_not_read(tmp_path: Path, added: str) -> None:
+    file = tmp_path / "items.csv"
+    file.write_text(f'Type,id,speak,act,{added}\nOpinion,o1,"Lie?\nA. Yes\nB. No","Do?\nA. I lie\nB. I do not",a17\n', encoding="utf-8")
+    [record] = read_records(file)
+    assert record.item is not None
+    assert (dict(record.item.translations), record.faults) == ({}, ())
+
+
+def test_columns_without_a_name_and_a_value_are_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "items.csv"
+    row = 'Opinion,o1,"Lie?\nA. Yes\nB. No","Do?\nA. I lie\nB. I do not"'
+    file.write_text(f"Type,id,speak,act,,\n{row},,\n{row.replace('o1', 'o2')}\n{row.replace('o1', 'o3')},,x\n", encoding="utf-8")
+    first, second, third = read_records(file)
+    assert first.item is not None
+    assert second.item is not None
+    assert third.item is None  # its last column has a value, and no name

@@ -87,8 +87,11 @@ def _read_optional(file: Path) -> dict[str, Any]:
 
 
 def _decisive(directory: Path, config: dict[str, Any], architectures: list[Any]) -> str:
-    ends = [_read_optional(directory / "generation_config.json").get("eos_token_id"), config.get("eos_token_id")]
-    return json.dumps([architectures, ends, _with_effect(resolve_config(directory) or config)], sort_keys=True)
+    settings = resolve_config(directory) or config
+    generation = directory / "generation_config.json"
+    # vLLM takes the end tokens of config.json only if there is no generation_config.json
+    ends = [(_read_optional(generation) if generation.is_file() else settings).get("eos_token_id"), settings.get("eos_token_id")]
+    return json.dumps([architectures, ends, _with_effect(settings)], sort_keys=True)
 
 
 def _with_effect(value: Any) -> Any:

@@ -24,6 +24,7 @@ EXIT_CODES = "exit codes: 0 complete, 1 failed, 2 bad input, 3 incomplete (the s
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code. Only a fault of ours prints a traceback."""
+    output.open_closed()
     output.replace_what_cannot_be_said()
     options = _options(arguments)
     try:

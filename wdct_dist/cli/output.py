@@ -20,6 +20,22 @@ def replace_what_cannot_be_said() -> None:
             stream.reconfigure(errors="replace")
 
 
+def open_closed() -> None:
+    """Open standard input, output and error on the null device if the caller has closed them, as `2>&-` does.
+
+    Otherwise the next file or socket would get their number, and what is printed would go there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+            setattr(sys, f"__{name}__", getattr(sys, name))
+
+
 def discard() -> None:
     """Sends standard output to nowhere: its reader has gone, or it cannot be written, and Python would say so again when it ends."""
     with contextlib.suppress(OSError, io.UnsupportedOperation):

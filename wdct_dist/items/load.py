@@ -101,9 +101,10 @@ def _csv_records(path: Path) -> Iterator[Record]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         rows = csv.reader(_lines(stream, path), strict=True)
         try:
-            header = [column.strip() for column in next(rows, [])]
+            whole = [column.strip() for column in next(rows, [])]
         except csv.Error as error:
             raise DataError(f"{path}: the first line is not CSV: {error}.") from None
+        header = _without_blank_end(whole)
         _check_columns(path, header)
         while True:
             position = rows.line_num + 1
@@ -116,10 +117,18 @@ def _csv_records(path: Path) -> Iterator[Record]:
                 continue
             if not any(cell.strip() for cell in cells):  # spreadsheets end with rows of nothing but commas
                 continue
+            if len(cells) == len(whole):
+                cells = [*cells[: len(header)], *_without_blank_end(cells[len(header) :])]
             if len(cells) == len(header):
                 yield _wdct_record(position, dict(zip(header, cells, strict=True)))
             else:
                 yield unreadable(position, f"has {len(cells)} columns; the first line has {len(header)}")
+
+
+def _without_blank_end(cells: list[str]) -> list[str]:
+    """Return the cells without the blank ones at the end: spreadsheets write columns that have neither a name nor a value."""
+    end = next((number for number in range(len(cells), 0, -1) if cells[number - 1].strip()), 0)
+    return cells[:end]
 
 
 def _jsonl_records(path: Path) -> Iterator[Record]:
@@ -244,7 +253,9 @@ def _wdct_record(position: int, row: Mapping[str, Any]) -> Record:
         for name, value in row.items():
             language = name.removeprefix(f"{column}_")
             given = value is not None and not (isinstance(value, str) and not value.strip())
-            if given and language != name and is_language(language):
+            # a column such as `act_id` is a translation only if the other side has one in the same language
+            is_translation = all(f"{other}_{language}" in row for _, other in _COLUMN_OF_SIDE)
+            if given and language != name and is_language(language) and is_translation:
                 translated = _plain_side(labels, value, side, f"the {language} translation")
                 translations.setdefault(language, {})[side] = translated
     record = read_record(position, plain)
