@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from wdct_dist.engine.vllm_canary import NUM_COLUMNS, NUM_ROWS, Files, Place, _first, _sample
+from wdct_dist.engine.vllm_canary import NUM_COLUMNS, NUM_ROWS, Files, Place, _first, _is_computed_by_its_loader, _sample
 
 
 @pytest.fixture
@@ -87,3 +87,14 @@ def test_tensors_of_several_files_are_found_by_name_as_tables(tmp_path):
 
 def test_a_checkpoint_that_is_gone_has_no_tensors(tmp_path):
     assert Files(tmp_path / "gone").names == []
+
+
+def test_a_parameter_whose_loader_computes_its_values_is_not_compared_with_the_file():
+    """Mamba's `A` is `-exp(A_log)`, and vLLM gives `A_log` of the files the name `A`."""
+    loaders = pytest.importorskip("vllm.model_executor.model_loader.weight_utils", reason="vLLM is not installed")
+    computed, copied, plain = (torch.nn.Parameter(torch.zeros(4)) for _ in range(3))
+    computed.weight_loader = loaders.composed_weight_loader(loaders.sharded_weight_loader(0), lambda x: -torch.exp(x))
+    copied.weight_loader = loaders.sharded_weight_loader(0)
+    assert _is_computed_by_its_loader(computed)
+    assert not _is_computed_by_its_loader(copied)
+    assert not _is_computed_by_its_loader(plain)

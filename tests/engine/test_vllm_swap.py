@@ -200,6 +200,10 @@ def test_a_start_fails_if_the_engine_does_not_compute_with_the_weights_of_the_fi
 
     with pytest.raises(CheckpointError, match=r"model\.layers\.1\.self_attn\.o_proj\.bias: the model has no such parameter"):
         start(named("dropped", make_model("base", edit=dropped)))
+    # the other two pieces fill the rest of this layer
+    lacking = make_model("base", edit=lambda tensors: tensors.pop("model.layers.1.self_attn.q_proj.weight"))
+    with pytest.raises(CheckpointError, match=r"model\.layers\.1\.self_attn\.q_proj\.weight: no tensor of the files fills this part"):
+        start(named("lacking", lacking))
     # other values than the files', as after a loader that left a layer out
     files = vllm_canary.Files
     monkeypatch.setattr(vllm_canary, "Files", lambda directory: files(tied["inner"]))
