@@ -103,7 +103,8 @@ class _Labels:
             re.compile(rf"(?i:<{key}>)\s*[(\[*]{{0,2}}{label}[)\].*]{{0,2}}\s*</"),
         ]
         aside = rf"(?=\s*[(（](?!\s*(?:{joined}))|\s+(?:{_ASIDE}))"
-        self.opening = re.compile(rf"\A{_LEAD}{label}{unlisted}{_TRAIL}{aside}")
+        # in the case that is shown: `a because` may be anything
+        self.opening = re.compile(rf"\A{_LEAD}(?P<label>{bounded(cores)}){unlisted}{_TRAIL}{aside}")
         self.marked = re.compile(rf"(?P<yes>{_YES})|(?P<no>{_NO})|{label}")
         capitals = bounded(core for core in cores if len(core) == 1 and "A" <= core <= "Z")
         self.capital = re.compile(rf"(?P<label>{capitals})(?!\s(?!{_FUNCTION_WORD})[a-z])")
